@@ -1,0 +1,308 @@
+"""`params.yaml` as typed, validated objects: the one place where parameters are read.
+
+    from stages.params import load_params
+    params = load_params()          # ./params.yaml
+    params.clips.interval           # (1, 16)
+"""
+
+from pathlib import Path
+from typing import Annotated, Generic, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Split = Literal["mixed", "camera"]
+SPLITS: tuple[Split, Split] = ("mixed", "camera")
+
+Source = Literal["synthetic", "folder", "webvid", "realestate10k"]
+Condition = Literal["flow", "first_frame_latents"]
+Precision = Literal["no", "bf16", "fp16"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+T = TypeVar("T")
+Seed = Annotated[int, Field(ge=0)]
+Range = Annotated[tuple[Count, Count], Field(description="[lowest, highest]")]
+
+
+class ParamsError(ValueError):
+    """A parameter file that cannot be used; the message names file, key and remedy."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class PerSplit(Section, Generic[T]):
+    mixed: T
+    camera: T
+
+    def __getitem__(self, split: Split) -> T:
+        return getattr(self, split)
+
+
+class Video(Section):
+    width: Annotated[int, Field(ge=32, multiple_of=8)]
+    height: Annotated[int, Field(ge=32, multiple_of=8)]
+    clip_frames: Annotated[int, Field(ge=2)]
+    frames: Annotated[int, Field(ge=2)]
+    fps: Count
+
+    @model_validator(mode="after")
+    def _a_training_item_fits_in_a_clip(self):
+        if self.frames > self.clip_frames:
+            raise ValueError(f"frames ({self.frames}) must not exceed clip_frames ({self.clip_frames})")
+        return self
+
+
+class Synthetic(Section):
+    mixed: Count
+    camera: Count
+    width: Annotated[int, Field(ge=32)]
+    height: Annotated[int, Field(ge=32)]
+    frames: Range
+    fps: Count
+
+
+class WebVid(Section):
+    csv: str
+    videos: str
+
+
+class RealEstate10K(Section):
+    cameras: str
+    videos: str
+
+
+class Collect(Section):
+    source: Source | PerSplit[Source]
+    seed: Seed
+    synthetic: Synthetic
+    folder: PerSplit[str]
+    webvid: WebVid
+    realestate10k: RealEstate10K
+
+    def source_of(self, split: Split) -> Source:
+        return self.source if isinstance(self.source, str) else self.source[split]
+
+
+class Clips(Section):
+    seed: Seed
+    cuts: Literal["adaptive", "content"]
+    flow: Literal["raft", "dis"]
+    interval: Range
+    drop_share: PerSplit[Share]
+    held_out: Share
+
+
+class Captions(Section):
+    estimator: Literal["blip2", "none"]
+    model: str
+
+
+class Tracks(Section):
+    estimator: Literal["cotracker", "lucas_kanade"]
+    grid: Annotated[int, Field(ge=2)]
+    weights: str | None
+
+
+class SparseFlows(Section):
+    seed: Seed
+    draws: Count
+    max_tracks: Count
+
+
+class Pretrain(Section):
+    seed: Seed
+    output: str
+    codec_steps: Count
+    codec_batch_size: Count
+    latent_channels: Count
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
+    warmup_steps: Annotated[int, Field(ge=0)]
+    decay_share: Share
+    ema_decay: Share
+    timestep_power: Positive
+    dense_share: Share
+    caption_dropout: Share
+    channels: Annotated[list[Count], Field(min_length=1)]
+    norm_groups: Count
+    heads: Count
+    motion_heads: Count
+    text_width: Count
+    condition: Annotated[list[Condition], Field(min_length=1)]
+    flow_scale: Positive
+    checkpoint_every: Count
+    validate_every: Count
+
+
+class Foundation(Section):
+    source: str | None
+    base: str | None
+    motion_adapter: str | None
+    image_controlnet: str | None
+
+    @model_validator(mode="after")
+    def _one_way_to_get_it(self):
+        parts = (self.base, self.motion_adapter, self.image_controlnet)
+        if self.source is None and None in parts:
+            raise ValueError("give source, or all of base, motion_adapter and image_controlnet")
+        if self.source is not None and any(parts):
+            raise ValueError("give source, or base + motion_adapter + image_controlnet, not both")
+        return self
+
+
+class Latents(Section):
+    batch_size: Count
+
+
+class Training(Section):
+    """What the three trained stages share."""
+
+    seed: Seed
+    batch_size: Count
+    learning_rate: Positive
+    timestep_power: Positive
+    ema_decay: Share
+    max_grad_norm: Positive
+    checkpoint_every: Count
+    mixed_precision: Precision
+
+
+class MotionControlNet(Training):
+    condition: Annotated[list[Condition], Field(min_length=1)]
+    flow_scale: Positive
+    dense_steps: Annotated[int, Field(ge=0)]
+    sparse_steps: Annotated[int, Field(ge=0)]
+
+
+class CameraLora(Training):
+    rank: Count
+    steps: Count
+
+
+class ObjectLora(CameraLora):
+    orthogonal_loss: Literal["off", "identity", "orthogonal"]
+    orthogonal_weight: Annotated[float, Field(ge=0)]
+
+
+class Sampler(Section):
+    num_inference_steps: Count
+    guidance_scale: Annotated[float, Field(ge=1)]
+    trajectory_guidance_scale: float | None
+
+
+class Evaluate(Section):
+    seed: Seed
+    images: Count
+    trajectory_guidance_scales: list[float]
+    features: Literal["inception, i3d", "codec"]
+    batch_size: Count
+
+
+class Register(Section):
+    model_name: str
+    alias: str
+    max_cam_mc_ratio: Positive
+    max_obj_mc_ratio: Positive
+
+
+class Compute(Section):
+    backend: Literal["serial", "processes", "dask"]
+    workers: Count | None
+    address: str | None
+
+    @model_validator(mode="after")
+    def _dask_needs_an_address(self):
+        if self.backend == "dask" and self.address is None:
+            raise ValueError("backend dask needs address, for example tcp://scheduler:8786")
+        return self
+
+
+class MLflow(Section):
+    tracking_uri: str
+    artifact_location: str
+    experiment: str
+
+
+class Flows(Section):
+    gpu_slots: Count
+    git_commit: bool
+
+
+class Params(Section):
+    profile: str
+    video: Video
+    collect: Collect
+    clips: Clips
+    captions: Captions
+    tracks: Tracks
+    sparse_flows: SparseFlows
+    pretrain: Pretrain
+    foundation: Foundation
+    latents: Latents
+    motion_controlnet: MotionControlNet
+    camera_lora: CameraLora
+    object_lora: ObjectLora
+    sampler: Sampler
+    evaluate: Evaluate
+    register_: Annotated[Register, Field(alias="register")]
+    compute: Compute
+    mlflow: MLflow
+    flows: Flows
+
+    @model_validator(mode="after")
+    def _ranges_rise(self):
+        for key, (low, high) in {
+            "clips.interval": self.clips.interval,
+            "collect.synthetic.frames": self.collect.synthetic.frames,
+        }.items():
+            if low > high:
+                raise ValueError(f"{key}: [{low}, {high}] must be [lowest, highest]")
+        return self
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check a parameter file.
+
+    Raises:
+        ParamsError: the file is missing, is no YAML, or a key is unknown, absent or has a value that is not allowed.
+            The message has one line per problem: file, key, what was found, what is allowed.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; copy profiles/pocket.yaml or profiles/paper.yaml there") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{path}: expected sections ({', '.join(_section_names())}), found {type(raw).__name__}")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise ParamsError("\n".join(_problem(path, e) for e in error.errors())) from None
+
+
+def _section_names() -> list[str]:
+    return [field.alias or name for name, field in Params.model_fields.items()]
+
+
+def _problem(path: Path, error) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "(whole file)"
+    if error["type"] == "extra_forbidden":
+        return f"{path}: {key}: unknown key; allowed here: {', '.join(_allowed_keys(error['loc'][:-1]))}"
+    if error["type"] == "missing":
+        return f"{path}: {key}: missing; see profiles/pocket.yaml for its default"
+    return f"{path}: {key}: {error['msg']} (found {error['input']!r})"
+
+
+def _allowed_keys(location: tuple) -> list[str]:
+    model: type[BaseModel] = Params
+    for part in location:
+        for name, field in model.model_fields.items():
+            if part in (name, field.alias) and isinstance(field.annotation, type):
+                model = field.annotation
+    return [field.alias or name for name, field in model.model_fields.items()]
