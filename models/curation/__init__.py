@@ -1,0 +1,12 @@
+"""Data curation (Sec 2.2), one pure step per module:
+
+cuts        cut positions -> the longest consistent scene
+sampling    a run of frames at a random interval inside that scene
+crop        scale to cover the model's frame, centre crop, and the same for points
+motion      motion score of a clip; the share of a split that moves least
+clip        the steps above, from a video file to a clip
+captioning  one caption from those of several frames
+tracking    the grid of points to track; how far each track moves
+sparse      draw a few tracks, by motion intensity
+subset      training or evaluation, by source video
+"""

@@ -1,0 +1,68 @@
+"""Estimators, chosen by name in params.yaml: one file each, behind one small interface per kind.
+
+    detect_cuts = load_estimator("cuts", "adaptive")
+
+What a kind does is said by its protocol below. A module is imported when it is asked for, not before.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+Kind = Literal["cuts", "flow", "tracks", "captions"]
+
+_MODULES: dict[Kind, dict[str, str]] = {
+    "cuts": {"adaptive": "cuts_scenedetect", "content": "cuts_scenedetect"},
+    "flow": {"raft": "flow_raft", "dis": "flow_dis"},
+    "tracks": {"cotracker": "tracks_cotracker", "lucas_kanade": "tracks_lucas_kanade"},
+    "captions": {"blip2": "captions_blip2"},
+}
+
+
+class EstimatorUnavailable(RuntimeError):
+    """Weights or code of an estimator cannot be had here; the message says what is missing and what to do."""
+
+
+class CutDetector(Protocol):
+    def __call__(self, frames: Iterable[np.ndarray]) -> tuple[list[int], int]:
+        """Watch frames (H, W, 3) uint8 RGB; return the index of each new scene's first frame, and the frame count."""
+
+
+class FlowEstimator(Protocol):
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """Optical flow (T - 1, 2, H, W) float32 between adjacent frames (T, H, W, 3) uint8, in pixels: dx, dy."""
+
+
+class PointTracker(Protocol):
+    def __call__(self, frames: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Follow points (N, 2) of frame 0, in pixels, through frames (T, H, W, 3) uint8.
+
+        Returns tracks (T, N, 2) float32 in pixels and visibility (T, N) bool; an invisible point's place is a guess.
+        """
+
+
+class Captioner(Protocol):
+    def __call__(self, images: np.ndarray) -> list[str]:
+        """One caption for each image of (N, H, W, 3) uint8."""
+
+
+@cache
+def load_estimator(kind: Kind, name: str, **options: Any) -> Any:
+    """The estimator `name` of a kind, with its weights; loaded once per process.
+
+    Raises:
+        ValueError: unknown name.
+        EstimatorUnavailable: its weights or code are missing.
+    """
+    return estimator_module(kind, name).load(name, **options)
+
+
+def estimator_module(kind: Kind, name: str) -> ModuleType:
+    """The module that implements an estimator. Raises ValueError for an unknown name."""
+    if name not in _MODULES[kind]:
+        raise ValueError(f"{kind}: unknown estimator {name!r}; choose one of {', '.join(_MODULES[kind])}")
+    return import_module(f"{__name__}.{_MODULES[kind][name]}")

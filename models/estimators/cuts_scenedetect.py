@@ -1,0 +1,46 @@
+"""Cuts by PySceneDetect: `adaptive` compares each frame's change with its neighbours', `content` with a threshold."""
+
+from collections.abc import Iterable, Iterator
+
+import cv2
+import numpy as np
+from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
+
+WINDOW = 2  # frames on each side that `adaptive` looks at; the video's ends are repeated for it
+FRAME_RATE = 25.0  # of time codes; only frame numbers are used
+
+
+def load(name: str) -> "SceneDetectCuts":
+    return SceneDetectCuts(name)
+
+
+class SceneDetectCuts:
+    def __init__(self, name: str):
+        self.name = name
+
+    def __call__(self, frames: Iterable[np.ndarray]) -> tuple[list[int], int]:
+        """See `CutDetector`. Every cut counts, however short the scene before it."""
+        if self.name == "adaptive":
+            detector = AdaptiveDetector(min_scene_len=1, window_width=WINDOW)
+        else:
+            detector = ContentDetector(min_scene_len=1)
+        cuts, total = set(), 0
+        for total, frame in enumerate(_padded(frames), start=1):
+            position = FrameTimecode(total - 1, FRAME_RATE)
+            cuts.update(detector.process_frame(position, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)))
+        if total:
+            cuts.update(detector.post_process(position))
+        count = max(0, total - 2 * WINDOW)
+        return sorted(i for i in (cut.frame_num - WINDOW for cut in cuts) if 0 < i < count), count
+
+
+def _padded(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The frames with the first and the last one repeated WINDOW times."""
+    last = None
+    for frame in frames:
+        if last is None:
+            yield from [frame] * WINDOW
+        yield frame
+        last = frame
+    if last is not None:
+        yield from [last] * WINDOW

@@ -1,0 +1,48 @@
+"""Optical flow by RAFT (Teed & Deng, 2020), torchvision's large model: the paper's choice."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from models.estimators import EstimatorUnavailable
+from models.torchvision_ops import ensure_torchvision_ops
+
+ensure_torchvision_ops()
+
+from torchvision.models.optical_flow import Raft_Large_Weights, raft_large  # noqa: E402
+
+MIN_SIDE = 128  # its correlation pyramid needs 16 cells of 8 pixels
+PAIRS_AT_ONCE = 4
+
+
+def load(name: str) -> "RAFTFlow":
+    weights = Raft_Large_Weights.DEFAULT
+    try:
+        return RAFTFlow(raft_large(weights=weights))
+    except OSError as error:
+        raise EstimatorUnavailable(
+            f"clips.flow: raft: its weights cannot be fetched ({error}). Put the file {weights.url} into "
+            f"{torch.hub.get_dir()}/checkpoints, or set clips.flow to dis"
+        ) from error
+
+
+class RAFTFlow:
+    def __init__(self, model: torch.nn.Module):
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(self.device).eval()
+
+    @torch.no_grad()
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """See `FlowEstimator`. Frames are scaled to sides that are multiples of 8, and the flow back."""
+        video = torch.from_numpy(frames).permute(0, 3, 1, 2)
+        height, width = video.shape[-2:]
+        scale = max(1.0, MIN_SIDE / min(height, width))
+        inner = [max(MIN_SIDE, round(side * scale / 8) * 8) for side in (height, width)]
+        back = torch.tensor([width / inner[1], height / inner[0]], device=self.device).view(1, 2, 1, 1)
+        flows = []
+        for i in range(0, len(video) - 1, PAIRS_AT_ONCE):
+            run = video[i : i + PAIRS_AT_ONCE + 1].to(self.device).float() / 127.5 - 1
+            run = F.interpolate(run, inner, mode="bilinear", antialias=True)
+            flow = self.model(run[:-1], run[1:])[-1] * back
+            flows.append(F.interpolate(flow, (height, width), mode="bilinear", antialias=True).cpu())
+        return torch.cat(flows).numpy()

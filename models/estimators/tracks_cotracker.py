@@ -1,0 +1,42 @@
+"""Point tracks by CoTracker (Karaev et al., 2023), the paper's choice. Its licence is non-commercial."""
+
+import numpy as np
+import torch
+
+from models.estimators import EstimatorUnavailable
+
+REPOSITORY, MODEL = "facebookresearch/co-tracker", "cotracker3_offline"
+
+
+def load(name: str, weights: str | None = None) -> "CoTracker":
+    """Load the model from torch hub; `weights` is a local checkpoint file to use instead of the hub's."""
+    try:
+        predictor = torch.hub.load(REPOSITORY, MODEL, pretrained=weights is None, trust_repo=True)
+        if weights is not None:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+            predictor.model.load_state_dict(state.get("model", state))
+    except (OSError, ImportError, RuntimeError) as error:
+        wanted = f"{weights} with the code of {REPOSITORY}" if weights else f"{REPOSITORY} {MODEL}"
+        raise EstimatorUnavailable(
+            f"tracks.estimator: cotracker: {wanted} cannot be loaded ({error}). Put the repository into "
+            f"{torch.hub.get_dir()} and the checkpoint into tracks.weights, or set tracks.estimator to lucas_kanade"
+        ) from error
+    return CoTracker(predictor)
+
+
+class CoTracker:
+    def __init__(self, predictor: torch.nn.Module):
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.predictor = predictor.to(self.device).eval()
+
+    @torch.no_grad()
+    def __call__(self, frames: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `PointTracker`. A clip shorter than the model's window, which would give zeros, is held at its end."""
+        missing = max(0, self.predictor.model.window_len - len(frames))
+        held = np.concatenate([frames, np.repeat(frames[-1:], missing, 0)])
+        video = torch.from_numpy(held).permute(0, 3, 1, 2)[None].float().to(self.device)
+        queries = torch.from_numpy(np.insert(points.astype(np.float32), 0, 0.0, axis=1))[None].to(self.device)
+        tracks, visible = (x[0, : len(frames)].cpu().numpy() for x in self.predictor(video, queries=queries))
+        height, width = frames.shape[1:3]
+        inside = (tracks > -0.5).all(-1) & (tracks[..., 0] < width - 0.5) & (tracks[..., 1] < height - 0.5)
+        return tracks.astype(np.float32), visible.astype(bool) & inside

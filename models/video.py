@@ -1,0 +1,190 @@
+"""Read any video that FFmpeg decodes, write H.264 or GIF. Frames are (H, W, 3) uint8 RGB, upright, with square pixels."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from PIL import Image
+
+Size = tuple[int, int]  # width, height
+
+MAX_PIXELS = 8192 * 4320
+NOT_VIDEO = {"tty", "image2"}  # FFmpeg draws text files as films, and calls a picture a film of one frame
+
+_DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "file"}
+
+
+class VideoError(ValueError):
+    """A file that cannot be read as a video; the message is the reason, without the file's name."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Width and height in pixels as displayed (after rotation and pixel aspect), frames per second (0 if unknown)."""
+
+    width: int
+    height: int
+    fps: float
+
+
+def read_info(path: str | Path) -> VideoInfo:
+    """Describe a video by its first frame.
+
+    Raises:
+        VideoError: no frame can be read.
+    """
+    with _opened(path) as (container, stream):
+        for frame in container.decode(stream):
+            width, height = _display_size(frame, stream)
+            return VideoInfo(width, height, float(stream.average_rate or stream.guessed_rate or 0))
+    raise VideoError("holds no frame")
+
+
+def read_frames(
+    path: str | Path,
+    size: Size | None = None,
+    indices: range | None = None,
+    span: tuple[float, float] | None = None,
+) -> Iterator[np.ndarray]:
+    """Decode one frame after another, holding one at a time.
+
+    Args:
+        size: Width and height to scale to, as displayed; None keeps the video's own.
+        indices: Frames to yield, counted from the start of `span`; None yields all.
+        span: First and last second to read; None reads the whole video.
+
+    Raises:
+        VideoError: the file is no video, is damaged or truncated, or its frames are larger than `MAX_PIXELS`.
+    """
+    with _opened(path) as (container, stream):
+        if span is not None:
+            container.seek(int(span[0] * av.time_base), backward=True)
+        index = -1
+        for frame in _whole_frames(container, stream):
+            if span is not None and frame.time is not None:
+                if frame.time < span[0]:
+                    continue
+                if frame.time > span[1]:
+                    break
+            index += 1
+            if size is None:
+                size = _display_size(frame, stream)
+            if indices is None or index in indices:
+                yield _upright(frame, size)
+            if indices is not None and index >= indices[-1]:
+                break
+
+
+def read_video(path: str | Path) -> tuple[np.ndarray, float]:
+    """All frames (T, H, W, 3) uint8 and the frames per second (0 if unknown). Raises VideoError."""
+    frames = list(read_frames(path))
+    if not frames:
+        raise VideoError("holds no frame")
+    return np.stack(frames), read_info(path).fps
+
+
+def encode_mp4(frames: np.ndarray, fps: float) -> bytes:
+    """H.264 at high quality, playable everywhere; the same frames give the same bytes.
+
+    Args:
+        frames: (T, H, W, 3) uint8 with even H and W.
+
+    Raises:
+        ValueError: the frames have another shape or type, or an odd side (4:2:0 colour needs even ones).
+    """
+    _check_frames(frames)
+    height, width = frames.shape[1:3]
+    if height % 2 or width % 2:
+        raise ValueError(f"H.264 needs even sides, got {width}x{height}; crop or pad by one pixel")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        rate = Fraction(min(max(fps, 1.0), 240.0)).limit_denominator(1001)
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "12", "preset": "medium"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.thread_count = 1
+        for image in frames:
+            container.mux(stream.encode(VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def encode_gif(frames: np.ndarray, fps: float) -> bytes:
+    """An endless GIF of (T, H, W, 3) uint8 frames. Raises ValueError for another shape or type."""
+    _check_frames(frames)
+    first, *rest = (Image.fromarray(image) for image in frames)
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=rest, duration=round(1000 / max(fps, 1.0)), loop=0)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, VideoStream]]:
+    path = Path(path)
+    if not path.is_file():
+        raise VideoError("file not found")
+    if path.stat().st_size == 0:
+        raise VideoError("file is empty")
+    try:
+        with av.open(str(path), options=_DECODER_OPTIONS, metadata_errors="replace") as container:
+            if NOT_VIDEO & set(container.format.name.split(",")) or container.format.name.endswith("_pipe"):
+                raise VideoError(f"not a video (read as {container.format.name})")
+            if not container.streams.video:
+                raise VideoError(f"holds no video stream (read as {container.format.name})")
+            stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise VideoError("its codec is unknown")
+            _check_size(stream.codec_context.width, stream.codec_context.height)
+            stream.codec_context.thread_count = 1
+            yield container, stream
+    except (av.FFmpegError, OSError, UnicodeError) as error:
+        raise VideoError(f"cannot be decoded: {error.strerror if isinstance(error, OSError) else error}") from error
+
+
+def _whole_frames(container: av.container.InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Decode, refusing what FFmpeg would paper over: damaged packets and frames."""
+    count = 0
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise VideoError(f"truncated or damaged after frame {count}")
+        for frame in packet.decode():
+            if frame.is_corrupt:
+                raise VideoError(f"truncated or damaged at frame {count}")
+            _check_size(frame.width, frame.height)
+            count += 1
+            yield frame
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise VideoError(f"frames of {width}x{height} are larger than {MAX_PIXELS:,} pixels")
+
+
+def _display_size(frame: VideoFrame, stream: VideoStream) -> Size:
+    aspect = stream.sample_aspect_ratio or 1
+    width, height = max(1, round(frame.width * aspect)), frame.height
+    _check_size(width, height)
+    return (height, width) if _quarter_turns(frame) % 2 else (width, height)
+
+
+def _quarter_turns(frame: VideoFrame) -> int:
+    """Counter-clockwise quarter turns that bring the stored frame upright."""
+    return round(frame.rotation / 90) % 4
+
+
+def _upright(frame: VideoFrame, size: Size) -> np.ndarray:
+    turns = _quarter_turns(frame)
+    width, height = size[::-1] if turns % 2 else size
+    image = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
+    return np.ascontiguousarray(np.rot90(image, turns))
+
+
+def _check_frames(frames: np.ndarray) -> None:
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
+        raise ValueError(f"frames must be (T, H, W, 3) uint8 with T >= 1, got {frames.shape} {frames.dtype}")

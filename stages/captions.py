@@ -1,0 +1,81 @@
+"""Captions of the kept clips (Sec 2.2, step 1): the video's own, or BLIP-2's where it has none.
+
+python -m stages.captions --split camera        # writes data/captions/camera.parquet
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.curation.captioning import describe_clip
+from models.estimators import load_estimator
+from models.video import read_video
+from stages.command import run_split_stage
+from stages.compute import map_items
+from stages.contracts import CAPTIONS, captions_file, clips_folder, read_clips, read_manifest, read_table, write_table
+from stages.items import remove_leftovers
+from stages.params import Captions, Params, Split
+
+SAVE_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Item:
+    """One clip to describe."""
+
+    clip_id: str
+    file: Path
+    settings: Captions
+
+
+def run(split: Split, params: Params) -> None:
+    settings, path = params.captions, captions_file(split)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
+    given = read_manifest(split).set_index("video")["caption"]
+    clips = read_clips(split).query("status == 'kept'")
+    rows = {
+        row.clip_id: _row(row.clip_id, given[row.video], "source" if given[row.video] else "none")
+        for row in clips.itertuples()
+    }
+    if settings.estimator == "blip2":
+        described = _described_before(path, settings.model)
+        without = [clip_id for clip_id, row in rows.items() if not row["caption"]]
+        rows |= {clip_id: described[clip_id] for clip_id in without if clip_id in described}
+        folder = clips_folder(split)
+        items = [Item(i, folder / f"{i}.mp4", settings) for i in without if i not in described]
+        results = map_items(describe, items, params.compute, f"captions@{split}", _crashed, one_per_accelerator=True)
+        for count, row in enumerate(results, start=1):
+            rows[row["clip_id"]] = row
+            if count % SAVE_EVERY == 0:
+                _write(path, rows)
+    _write(path, rows)
+
+
+def describe(item: Item) -> dict:
+    """Describe a clip with the model; return its row."""
+    captioner = load_estimator("captions", item.settings.estimator, model=item.settings.model)
+    caption = describe_clip(read_video(item.file)[0], captioner)
+    return _row(item.clip_id, caption, item.settings.model if caption else "none")
+
+
+def _row(clip_id: str, caption: str, origin: str) -> dict:
+    return {"clip_id": clip_id, "caption": caption, "origin": origin}
+
+
+def _crashed(item: Item) -> dict:
+    return _row(item.clip_id, "", "none")
+
+
+def _described_before(path: Path, model: str) -> dict[str, dict]:
+    if not path.exists():
+        return {}
+    rows = read_table(path, CAPTIONS)
+    return {row["clip_id"]: row for row in rows[rows["origin"] == model].to_dict("records")}
+
+
+def _write(path: Path, rows: dict[str, dict]) -> None:
+    write_table(path, [rows[clip_id] for clip_id in sorted(rows)], CAPTIONS)
+
+
+if __name__ == "__main__":
+    run_split_stage("stages.captions")

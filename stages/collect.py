@@ -1,0 +1,164 @@
+"""Raw videos of one split (Sec 2.2, step 1) -> data/videos/<split>/ with manifest.parquet.
+
+    python -m stages.collect --split mixed
+
+Files are named by content or, if synthetic, by what they are drawn from; the manifest says which video is which.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models import scenes, video
+from models.curation import tracking
+from stages.command import run_split_stage
+from stages.compute import map_items
+from stages.contracts import MANIFEST, videos_folder, write_table, write_tracks
+from stages.items import content_hash, item_id, recipe, remove_leftovers, write_atomically
+from stages.params import Params, Split, Synthetic
+from stages.sources import SourceError, SourceVideo, list_folder, list_realestate10k, list_webvid
+
+SEEDS_PER_SPLIT = 500_000  # video i of mixed takes seed collect.seed * 1_000_000 + i, camera 500_000 more
+TRUTH_GRID = 16
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One synthetic video to draw."""
+
+    kind: scenes.Kind
+    seed: int
+    frames: int
+    settings: Synthetic
+    name: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class LocalVideo:
+    """One local video to take in."""
+
+    source: SourceVideo
+    folder: Path
+
+
+def run(split: Split, params: Params) -> None:
+    folder = videos_folder(split)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
+    if params.collect.source_of(split) == "synthetic":
+        rows = list(
+            map_items(draw_video, plan_scenes(split, params), params.compute, f"collect@{split}", _crashed_scene)
+        )
+    else:
+        items = [LocalVideo(source, folder) for source in _list_source(split, params)]
+        rows = list(map_items(take_video, items, params.compute, f"collect@{split}", _crashed_video))
+    named = {row[key] for row in rows for key in ("file", "truth")} | {"manifest.parquet"}
+    for path in folder.iterdir():
+        if path.name not in named:
+            path.unlink()
+    write_table(folder / "manifest.parquet", sorted(rows, key=lambda row: row["video"]), MANIFEST)
+
+
+def plan_scenes(split: Split, params: Params) -> list[Scene]:
+    """What to draw: camera-only scenes for `camera`, for `mixed` by turns a moving camera with objects and objects alone.
+
+    Raises:
+        SourceError: more videos, or a higher collect.seed, than there are seeds.
+    """
+    settings, seed = params.collect.synthetic, params.collect.seed
+    count = getattr(settings, split)
+    if count > SEEDS_PER_SPLIT or (seed + 1) * 2 * SEEDS_PER_SPLIT > scenes.PRETRAIN_SEEDS:
+        raise SourceError(
+            f"params.yaml: collect.synthetic.{split} must not exceed {SEEDS_PER_SPLIT}, and collect.seed must stay "
+            f"below {scenes.PRETRAIN_SEEDS // (2 * SEEDS_PER_SPLIT)}, or training would meet other stages' scenes"
+        )
+    first = seed * 2 * SEEDS_PER_SPLIT + (SEEDS_PER_SPLIT if split == "camera" else 0)
+    kinds: list[scenes.Kind] = ["camera"] if split == "camera" else ["mixed", "object"]
+    made_by = recipe([scenes, video, tracking], settings=[settings.width, settings.height, settings.fps])
+    low, high = settings.frames
+    plan = []
+    for index in range(count):
+        kind, number = kinds[index % len(kinds)], first + index
+        frames = int(np.random.default_rng([number, 1]).integers(low, high + 1))
+        name = item_id(made_by, kind, number, frames)
+        plan.append(Scene(kind, number, frames, settings, name, videos_folder(split)))
+    return plan
+
+
+def draw_video(item: Scene) -> dict:
+    """Render a scene and its true tracks, unless they are there; return its row of the manifest."""
+    import torch
+
+    width, height = item.settings.width, item.settings.height
+    scene = scenes.sample_scenes([item.kind], item.frames, [item.seed])
+    path, truth = item.folder / f"{item.name}.mp4", item.folder / f"{item.name}.npz"
+    if not truth.exists():
+        points = torch.from_numpy(tracking.point_grid(width, height, TRUTH_GRID))
+        tracks, visibility = scenes.true_tracks(scene, points[None], width, height)
+        write_tracks(truth, tracks[0].numpy(), visibility[0].numpy())
+    if not path.exists():
+        frames = (scenes.render(scene, width, height)[0] * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        write_atomically(path, video.encode_mp4(frames, item.settings.fps))
+    row = _row(f"{item.kind}-{item.seed}.mp4", path, caption=scenes.scene_captions(scene)[0])
+    return row | {"truth": truth.name}
+
+
+def take_video(item: LocalVideo) -> dict:
+    """Copy a local video, unless its content is there; return its row of the manifest."""
+    source = item.source
+    facts = {"caption": source.caption, "start": source.start, "end": source.end}
+    if source.reason:
+        return _row(source.video, None, reason=source.reason, **facts)
+    try:
+        suffix = re.sub(r"[^.a-z0-9]", "", source.path.suffix.lower())[:8]
+        path = item.folder / f"{content_hash(source.path)[:20]}{suffix}"
+        if not path.exists():
+            _copy_atomically(source.path, path)
+    except FileNotFoundError:
+        return _row(source.video, None, reason="file not found", **facts)
+    except OSError as error:
+        return _row(source.video, None, reason=f"cannot be read: {error.strerror}", **facts)
+    return _row(source.video, path, **facts)
+
+
+def _row(name: str, path: Path | None, reason: str = "", **facts: object) -> dict:
+    content = content_hash(path) if path else None
+    row = {"video": name, "file": path.name if path else None, "content": content, "reason": reason}
+    return row | {"caption": "", "start": None, "end": None, "truth": None} | facts
+
+
+def _copy_atomically(source: Path, target: Path) -> None:
+    handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
+    os.close(handle)
+    shutil.copyfile(source, temporary)
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, target)
+
+
+def _list_source(split: Split, params: Params) -> list[SourceVideo]:
+    collect = params.collect
+    match collect.source_of(split):
+        case "folder":
+            return list_folder(Path(collect.folder[split]))
+        case "webvid":
+            return list_webvid(Path(collect.webvid.csv), Path(collect.webvid.videos))
+        case _:
+            return list_realestate10k(Path(collect.realestate10k.cameras), Path(collect.realestate10k.videos))
+
+
+def _crashed_scene(item: Scene) -> dict:
+    return _row(f"{item.kind}-{item.seed}.mp4", None, reason="drawing it crashed")
+
+
+def _crashed_video(item: LocalVideo) -> dict:
+    return _row(item.source.video, None, caption=item.source.caption, reason="copying it crashed")
+
+
+if __name__ == "__main__":
+    run_split_stage("stages.collect")

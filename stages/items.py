@@ -1,0 +1,97 @@
+"""Items named by content: what exists is skipped, what left the input is removed, every file is whole or absent.
+
+A folder of items carries a `recipe.json`, a hash of the parameters and the code that make its items. Items made by another
+recipe are removed; so an item that is there is one that this run would make.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel
+
+RECIPE_FILE = "recipe.json"
+_TEMPORARY = ".tmp-"
+
+
+def content_hash(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def item_id(*parts: object) -> str:
+    """A short name (20 hex digits) for whatever `parts`, by their JSON, identify."""
+    text = json.dumps(parts, sort_keys=True, default=_as_json)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def recipe(code: Iterable[ModuleType], **settings: object) -> str:
+    """Identify how items are made: by the source of `code` and by `settings` (parameters, recipes of the inputs)."""
+    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in code]
+    return item_id(sources, settings)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a whole file or none: under a temporary name in the same folder, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+class ItemFolder:
+    """A folder with one file `<id><suffix>` per item, all made by the same recipe."""
+
+    def __init__(self, folder: Path, suffix: str):
+        self.folder, self.suffix = folder, suffix
+
+    def path(self, item: str) -> Path:
+        return self.folder / f"{item}{self.suffix}"
+
+    def has(self, item: str) -> bool:
+        return self.path(item).exists()
+
+    def ids(self) -> set[str]:
+        return {path.name.removesuffix(self.suffix) for path in self.folder.glob(f"*{self.suffix}")}
+
+    def recipe(self) -> str | None:
+        """The recipe of the items that are there; None if there never were any."""
+        try:
+            return json.loads((self.folder / RECIPE_FILE).read_text(encoding="utf-8"))["recipe"]
+        except FileNotFoundError:
+            return None
+
+    def prepare(self, wanted: Iterable[str], recipe: str) -> list[str]:
+        """Remove what is not wanted, was made by another recipe, or was left by a killed run; return what is missing."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.folder)
+        wanted = list(dict.fromkeys(wanted))
+        keep = set(wanted) if self.recipe() == recipe else set()
+        for item in self.ids() - keep:
+            self.path(item).unlink()
+        write_atomically(self.folder / RECIPE_FILE, (json.dumps({"recipe": recipe}) + "\n").encode())
+        return [item for item in wanted if not self.has(item)]
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of killed runs."""
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        path.unlink()
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"cannot identify an item by {type(value).__name__}")
