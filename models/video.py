@@ -1,4 +1,4 @@
-"""Read any video that FFmpeg decodes, write H.264 or GIF. Frames are (H, W, 3) uint8 RGB, upright, with square pixels."""
+"""Read any video that FFmpeg decodes, write H.264 or GIF. Frames are (H, W, 3) uint8 RGB, upright, square pixels."""
 
 import io
 from collections.abc import Iterator

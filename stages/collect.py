@@ -66,7 +66,7 @@ def run(split: Split, params: Params) -> None:
 
 
 def plan_scenes(split: Split, params: Params) -> list[Scene]:
-    """What to draw: camera-only scenes for `camera`, for `mixed` by turns a moving camera with objects and objects alone.
+    """What to draw: camera-only scenes for `camera`; for `mixed` by turns camera with objects, and objects alone.
 
     Raises:
         SourceError: more videos, or a higher collect.seed, than there are seeds.

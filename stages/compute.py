@@ -1,4 +1,4 @@
-"""Where items are worked on: the one place that knows. `params.compute` chooses; the results are the same in every mode.
+"""Where items are worked on: the one place that knows. `params.compute` chooses; results are the same in every mode.
 
     for result in map_items(function, items, params.compute, "clips"): ...
 

@@ -1,7 +1,7 @@
 """Items named by content: what exists is skipped, what left the input is removed, every file is whole or absent.
 
-A folder of items carries a `recipe.json`, a hash of the parameters and the code that make its items. Items made by another
-recipe are removed; so an item that is there is one that this run would make.
+A folder of items carries a `recipe.json`, a hash of the parameters and the code that make its items. Items made by
+another recipe are removed; so an item that is there is one that this run would make.
 """
 
 import hashlib
@@ -74,7 +74,7 @@ class ItemFolder:
             return None
 
     def prepare(self, wanted: Iterable[str], recipe: str) -> list[str]:
-        """Remove what is not wanted, was made by another recipe, or was left by a killed run; return what is missing."""
+        """Remove what is not wanted, made by another recipe, or left by a killed run; return what is missing."""
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
         wanted = list(dict.fromkeys(wanted))

@@ -20,7 +20,7 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class SourceVideo:
-    """A video as its source names it; `start` and `end` in seconds, None for all of it; `reason` if it cannot be used."""
+    """A video as its source names it; `start` and `end` in seconds, None for all; `reason` if it cannot be used."""
 
     video: str
     path: Path

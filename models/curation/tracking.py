@@ -18,3 +18,9 @@ def track_steps(tracks: np.ndarray, visibility: np.ndarray) -> np.ndarray:
         visibility: (T, N) bool.
     """
     return np.diff(tracks, axis=0) * (visibility[1:] & visibility[:-1])[..., None]
+
+
+def inside_frame(points: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Whether each of the pixel positions (..., 2) lies within the frame's outer edges."""
+    x, y = points[..., 0], points[..., 1]
+    return (x > -0.5) & (y > -0.5) & (x < width - 0.5) & (y < height - 0.5)

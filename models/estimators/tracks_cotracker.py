@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from models.curation.tracking import inside_frame
 from models.estimators import EstimatorUnavailable
 
 REPOSITORY, MODEL = "facebookresearch/co-tracker", "cotracker3_offline"
@@ -38,5 +39,4 @@ class CoTracker:
         queries = torch.from_numpy(np.insert(points.astype(np.float32), 0, 0.0, axis=1))[None].to(self.device)
         tracks, visible = (x[0, : len(frames)].cpu().numpy() for x in self.predictor(video, queries=queries))
         height, width = frames.shape[1:3]
-        inside = (tracks > -0.5).all(-1) & (tracks[..., 0] < width - 0.5) & (tracks[..., 1] < height - 0.5)
-        return tracks.astype(np.float32), visible.astype(bool) & inside
+        return tracks.astype(np.float32), visible.astype(bool) & inside_frame(tracks, width, height)

@@ -1,7 +1,33 @@
-"""Point tracks by pyramidal Lucas-Kanade with a forward-backward check; needs no weights."""
+"""Point tracks by pyramidal Lucas-Kanade with a forward-backward check; needs no weights.
+
+In each new frame a point has two candidates: where Lucas-Kanade takes it from the previous frame, and where the
+camera's motion since frame 0 takes it. That motion is one similarity, fitted by RANSAC to all points Lucas-Kanade
+follows, so it does not drift and holds on flat surfaces too. The candidate wins whose surroundings look most like the
+point's in frame 0 and in the previous frame; in doubt, the camera's. Few points get a grid of others beside them.
+"""
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
+from models.curation.tracking import inside_frame, point_grid
+
+SUPPORT_GRID = 16
+MIN_SUPPORT = 8  # points that a camera motion must be fitted to
+FIT_TOLERANCE = 0.7  # pixels
+MAX_ROUND_TRIP = 0.5  # pixels between a point and its way forward and back
+ANCHOR = 0.6  # share of frame 0, beside the previous frame, in the comparison of surroundings
+CAMERA_BONUS = 1.0  # differences below are in grey levels, summed over the channels
+LOST = 40.0  # difference from frame 0 at which a point that was followed without a gap counts as lost
+FOUND = 20.0  # difference from frame 0 below which any point counts as seen
+
+_LUCAS_KANADE = {
+    "winSize": (9, 9),
+    "maxLevel": 3,
+    "criteria": (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.01),
+    "minEigThreshold": 1e-4,
+}
 
 
 def load(name: str, weights: str | None = None) -> "LucasKanade":
@@ -13,17 +39,87 @@ def load(name: str, weights: str | None = None) -> "LucasKanade":
 class LucasKanade:
     def __call__(self, frames: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `PointTracker`."""
-        cv2.setNumThreads(1)
-        grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
-        h, w = grey[0].shape
-        lk = dict(winSize=(11, 11), maxLevel=3, criteria=(3, 30, 0.01), minEigThreshold=1e-4)
-        tracks = [points.astype(np.float32)]
-        vis = [np.ones(len(points), bool)]
-        for a, b in zip(grey[:-1], grey[1:], strict=True):
-            nxt, st, _ = cv2.calcOpticalFlowPyrLK(a, b, tracks[-1], None, **lk)
-            back, st2, _ = cv2.calcOpticalFlowPyrLK(b, a, nxt, None, **lk)
-            ok = (st[:, 0] & st2[:, 0]).astype(bool) & (np.linalg.norm(back - tracks[-1], axis=-1) < 1)
-            inside = (nxt > -0.5).all(-1) & (nxt[:, 0] < w - 0.5) & (nxt[:, 1] < h - 0.5)
-            vis.append(vis[-1] & ok & inside)
-            tracks.append(nxt)
-        return np.stack(tracks), np.stack(vis)
+        height, width = frames.shape[1:3]
+        start = points.astype(np.float32)
+        if len(start) < SUPPORT_GRID**2:
+            start = np.concatenate([start, point_grid(width, height, SUPPORT_GRID)])
+        grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+        origin = Surroundings.of(frames[0], start)
+        tracks, visibility = [start], [inside_frame(start, width, height)]
+        for t in range(1, len(frames)):
+            previous, seen = tracks[-1], visibility[-1]
+            followed, trusted = _follow(grey[t - 1], grey[t], previous)
+            by_camera = _camera_motion(start, followed, trusted & seen)
+            places = followed
+            if by_camera is not None:
+                recent = Surroundings.of(frames[t - 1], previous)
+                unlike_camera, unlike_followed = (
+                    ANCHOR * origin.difference(frames[t], candidate)
+                    + (1 - ANCHOR) * recent.difference(frames[t], candidate)
+                    for candidate in (by_camera, followed)
+                )
+                camera_wins = ~trusted | (unlike_camera - CAMERA_BONUS <= unlike_followed)
+                trusted &= ~camera_wins
+                places = np.where(camera_wins[:, None], by_camera, followed)
+            change = origin.difference(frames[t], places)
+            alike = (change < FOUND) | (trusted & seen & (change < LOST))
+            tracks.append(places)
+            visibility.append(alike & inside_frame(places, width, height))
+        return np.stack(tracks)[:, : len(points)], np.stack(visibility)[:, : len(points)]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the places around N points look like, and how much each counts: near ones of the point's own colour most.
+
+    offsets (K, 2) pixels, colours (N, K, 3) float32, weights (N, K) that sum to 1.
+    """
+
+    offsets: np.ndarray
+    colours: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, frame: np.ndarray, points: np.ndarray) -> "Surroundings":
+        """frame: (H, W, 3) uint8; points: (N, 2). The window's side is a quarter of the frame's height."""
+        unit = frame.shape[0] / 64
+        axis = np.linspace(-8, 8, 9, dtype=np.float32) * unit
+        offsets = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
+        colours = _colours(frame, points, offsets)
+        own = colours[:, len(offsets) // 2, None]
+        near = np.exp(-np.square(offsets / (5 * unit)).sum(-1) / 2)
+        weights = near * (np.exp(-np.square((colours - own) / 40).sum(-1) / 2) + 1e-4)
+        return cls(offsets, colours, weights / weights.sum(1, keepdims=True))
+
+    def difference(self, frame: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """How unlike the surroundings of `places` (N, 2) in another frame are: (N,) in 0..LOST grey levels."""
+        apart = np.abs(_colours(frame, places, self.offsets) - self.colours).sum(-1)
+        return (self.weights * np.minimum(apart, LOST)).sum(1)
+
+
+def _colours(frame: np.ndarray, points: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    places = points[:, None] + offsets
+    x, y = np.ascontiguousarray(places[..., 0]), np.ascontiguousarray(places[..., 1])
+    return cv2.remap(frame, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+
+
+def _follow(before: np.ndarray, after: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lucas-Kanade from one grey frame to the next: places (N, 2), and whether the way back agrees (N,).
+
+    Points that it cannot follow stay where they are.
+    """
+    forward, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, **_LUCAS_KANADE)
+    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, forward, None, **_LUCAS_KANADE)
+    round_trip = np.linalg.norm(back - points, axis=-1)
+    trusted = (found[:, 0] == 1) & (found_back[:, 0] == 1) & (round_trip < MAX_ROUND_TRIP)
+    return np.where(trusted[:, None], forward, points), trusted
+
+
+def _camera_motion(start: np.ndarray, places: np.ndarray, usable: np.ndarray) -> np.ndarray | None:
+    """Where the similarity that most of the usable points obey takes all of `start`; None if there is none."""
+    if usable.sum() < MIN_SUPPORT:
+        return None
+    matrix, _ = cv2.estimateAffinePartial2D(start[usable], places[usable], ransacReprojThreshold=FIT_TOLERANCE)
+    if matrix is None or not np.isfinite(matrix).all():
+        return None
+    return (start @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
