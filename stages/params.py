@@ -115,9 +115,10 @@ class SparseFlows(Section):
 class Pretrain(Section):
     seed: Seed
     output: str
-    codec_steps: Count
-    codec_batch_size: Count
+    codec_images: Count
     latent_channels: Count
+    pool: Count
+    reuse: Count
     steps: Count
     batch_size: Count
     learning_rate: Positive

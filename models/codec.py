@@ -1,0 +1,51 @@
+"""The pocket profile's codec: a linear patch codec behind the interface of diffusers' `AutoencoderKL`."""
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKLOutput
+from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class LinearCodec(ModelMixin, ConfigMixin):
+    """Principal components of `patch` x `patch` pixel patches; images (B, 3, H, W) in -1..1, latents (B, C, h, w).
+
+    Components are half-whitened (divided by the fourth root of their variance), so that none drowns the others.
+    """
+
+    @register_to_config
+    def __init__(self, patch: int = 8, latent_channels: int = 32, scaling_factor: float = 1.0):
+        super().__init__()
+        self.encoder = nn.Conv2d(3, latent_channels, patch, stride=patch)
+        self.decoder = nn.ConvTranspose2d(latent_channels, 3, patch, stride=patch)
+
+    def encode(self, images: Tensor) -> AutoencoderKLOutput:
+        """Its `latent_dist` has no spread: mode and sample are the same."""
+        mean = self.encoder(images)
+        moments = torch.cat([mean, torch.full_like(mean, -30.0)], 1)
+        return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(moments, deterministic=True))
+
+    def decode(self, latents: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
+        images = self.decoder(latents)
+        return DecoderOutput(sample=images) if return_dict else (images,)
+
+
+@torch.no_grad()
+def fit_linear_codec(images: Tensor, patch: int, latent_channels: int) -> LinearCodec:
+    """Closed-form fit to images (B, 3, H, W) in -1..1, whose size is a multiple of `patch`."""
+    patches = F.unfold(images, patch, stride=patch).transpose(1, 2).flatten(0, 1).double()
+    mean = patches.mean(0)
+    centred = patches - mean
+    variance, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
+    variance, vectors = variance.flip(0)[:latent_channels], vectors.flip(1)[:, :latent_channels]
+    vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
+    whitening = variance.clamp(min=1e-8).pow(-0.25)
+    codec = LinearCodec(patch, latent_channels)
+    codec.encoder.weight.copy_((vectors * whitening).T.reshape(latent_channels, 3, patch, patch))
+    codec.encoder.bias.copy_(-(mean @ (vectors * whitening)))
+    codec.decoder.weight.copy_((vectors / whitening).T.reshape(latent_channels, 3, patch, patch))
+    codec.decoder.bias.copy_(mean.reshape(3, -1).mean(1))
+    codec.register_to_config(scaling_factor=float(1 / codec.encoder(images).std()))
+    return codec

@@ -1,0 +1,88 @@
+"""eps_theta(z_t, t, c_txt, c_img, c_trajs) of Eq. 1: the UNet with the residuals of both ControlNets."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.networks import ImageControlNet, MotionControlNet, MotionUNet
+
+
+class Residuals(NamedTuple):
+    """What a ControlNet adds to the UNet: one tensor (B * T, C, h, w) per skip, and one for the middle."""
+
+    down: Sequence[Tensor]
+    mid: Tensor
+
+    def __add__(self, other: "Residuals") -> "Residuals":  # type: ignore[override]
+        return Residuals([a + b for a, b in zip(self.down, other.down, strict=True)], self.mid + other.mid)
+
+
+def image_residuals(
+    image_controlnet: ImageControlNet,
+    timesteps: Tensor,
+    text: Tensor,
+    image_cond: Tensor,
+    image_mask: Tensor,
+) -> Residuals:
+    """c_img. timesteps (B,), text (B * T, L, D), image_cond (B, C, T, h, w), image_mask (B, 1, T, h, w)."""
+    down, mid = image_controlnet(
+        _unseen_sample(image_controlnet, image_cond),
+        timesteps,
+        text,
+        controlnet_cond=image_cond,
+        conditioning_mask=image_mask,
+        return_dict=False,
+    )
+    return Residuals(down, mid)
+
+
+def motion_residuals(
+    motion_controlnet: MotionControlNet, timesteps: Tensor, text: Tensor, condition: Tensor
+) -> Residuals:
+    """c_trajs. timesteps (B,), text (B * T, L, D), condition (B, C, T, h, w) from `models.conditions`."""
+    down, mid = motion_controlnet(
+        _unseen_sample(motion_controlnet, condition), timesteps, text, controlnet_cond=condition, return_dict=False
+    )
+    return Residuals(down, mid)
+
+
+def denoise(
+    unet: MotionUNet, x_t: Tensor, timesteps: Tensor, text: Tensor, z_first: Tensor, residuals: Residuals
+) -> Tensor:
+    """One prediction (B, C, T, h, w) for noisy latents x_t (B, C, T, h, w); z_first (B, C, h, w)."""
+    return unet(
+        unet_input(unet, x_t, z_first),
+        timesteps,
+        text,
+        down_block_additional_residuals=tuple(residuals.down),
+        mid_block_additional_residual=residuals.mid,
+    ).sample
+
+
+def unet_input(unet: MotionUNet, x_t: Tensor, z_first: Tensor) -> Tensor:
+    """Append as many first-frame channels as the UNet was built for: none for SD 1.5, all of them for pocket."""
+    extra = unet.config.in_channels - x_t.shape[1]
+    frames = z_first[:, :extra, None].expand(-1, -1, x_t.shape[2], -1, -1)
+    return torch.cat([x_t, frames.to(x_t.dtype)], dim=1)
+
+
+def first_frame_condition(z_first: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """Image condition (B, C, T, h, w) and mask (B, 1, T, h, w): the first frame's latents, then zeros (Sec 2.3)."""
+    condition = z_first.new_zeros(z_first.shape[0], z_first.shape[1], frames, *z_first.shape[2:])
+    condition[:, :, 0] = z_first
+    mask = torch.zeros_like(condition[:, :1])
+    mask[:, :, 0] = 1
+    return condition, mask
+
+
+def repeat_per_frame(text: Tensor, frames: int) -> Tensor:
+    """(B, L, D) text embeddings to (B * T, L, D)."""
+    return text.repeat_interleave(frames, dim=0)
+
+
+def _unseen_sample(network: ImageControlNet | MotionControlNet, condition: Tensor) -> Tensor:
+    """A stand-in for the noisy latents, which these ControlNets zero: only its shape counts."""
+    b, _, t, h, w = condition.shape
+    return condition.new_zeros(b, network.config.in_channels, t, h, w)
