@@ -224,7 +224,7 @@ class Compute(Section):
 
 class MLflow(Section):
     tracking_uri: str
-    artifact_location: str
+    artifact_location: str | None  # null: where the tracking server puts them
     experiment: str
 
 
