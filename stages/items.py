@@ -1,6 +1,6 @@
 """Items named by content: what exists is skipped, what left the input is removed, every file is whole or absent.
 
-A folder of items carries a `recipe.json`, a hash of the parameters and the code that make its items. Items made by
+A folder of items carries a file `recipe`, a hash of the parameters and the code that make its items. Items made by
 another recipe are removed; so an item that is there is one that this run would make.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-RECIPE_FILE = "recipe.json"
+RECIPE_FILE = "recipe"
 _TEMPORARY = ".tmp-"
 
 
@@ -69,7 +69,7 @@ class ItemFolder:
     def recipe(self) -> str | None:
         """The recipe of the items that are there; None if there never were any."""
         try:
-            return json.loads((self.folder / RECIPE_FILE).read_text(encoding="utf-8"))["recipe"]
+            return (self.folder / RECIPE_FILE).read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             return None
 
@@ -78,10 +78,11 @@ class ItemFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
         wanted = list(dict.fromkeys(wanted))
-        keep = set(wanted) if self.recipe() == recipe else set()
-        for item in self.ids() - keep:
+        same = self.recipe() == recipe
+        for item in self.ids() - (set(wanted) if same else set()):
             self.path(item).unlink()
-        write_atomically(self.folder / RECIPE_FILE, (json.dumps({"recipe": recipe}) + "\n").encode())
+        if not same:
+            write_atomically(self.folder / RECIPE_FILE, f"{recipe}\n".encode())
         return [item for item in wanted if not self.has(item)]
 
 

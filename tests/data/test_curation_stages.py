@@ -1,0 +1,284 @@
+"""The curated data obeys its contracts, whatever goes in, and again after videos come, go, or the run is killed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from models.video import read_video
+from stages import captions, clips, collect, sparse_flows, tracks
+from stages.contracts import (
+    CAPTIONS,
+    captions_file,
+    clips_folder,
+    curated_clips,
+    read_clips,
+    read_draws,
+    read_manifest,
+    read_table,
+    read_tracks,
+    videos_folder,
+)
+from stages.params import Params
+from tests.footage import ROOT, moving_texture, real_videos, write_broken, write_unusual, write_video
+
+STAGES = (collect, clips, captions, tracks, sparse_flows)
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def make_params(backend="serial", source="folder", **changes):
+    values = yaml.safe_load((ROOT / "profiles" / "pocket.yaml").read_text())
+    values["collect"]["source"] = source
+    values["collect"]["synthetic"] |= {"mixed": 4, "camera": 3}
+    values["clips"]["drop_share"]["mixed"] = 0.0
+    values["compute"] |= {"backend": backend, "workers": 2}
+    for key, value in changes.items():
+        section, name = key.split("__")
+        values[section][name] = value
+    return Params.model_validate(values)
+
+
+def run(params, split="mixed", stages=STAGES):
+    for stage in stages:
+        stage.run(split, params)
+
+
+def add_video(name, seed, frames=24, **kwargs):
+    return write_video(Path("inputs/mixed") / name, moving_texture(frames, 160, 120, seed=seed), **kwargs)
+
+
+def contents(folder="data"):
+    return {str(path): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+
+def times():
+    return {str(p): p.stat().st_mtime_ns for p in Path("data").rglob("*") if p.suffix in {".mp4", ".npz"}}
+
+
+def test_synthetic_videos_become_curated_clips():
+    params = make_params(source="synthetic", clips__held_out=0.5)
+    for split, count in (("mixed", 4), ("camera", 3)):
+        run(params, split)
+        rows = read_clips(split)
+        assert len(rows) == count and (rows["status"] == "kept").all()
+        for clip in curated_clips(split):
+            frames, _ = read_video(clip.video)
+            points, visibility = read_tracks(clip.tracks)
+            assert frames.shape == (16, 64, 96, 3) and points.shape == (16, 256, 2) and visibility[0].all()
+            assert read_draws(clip.draws).shape == (4, 8) and " background" in clip.caption
+        parts = [curated_clips(split, subset) for subset in ("train", "eval")]
+        assert sorted(map(len, parts)) != [0, 0] and sum(map(len, parts)) == count
+        for row in read_manifest(split).itertuples():
+            truth = read_tracks(videos_folder(split) / row.truth)
+            assert truth.tracks.shape[:2] == (len(read_video(videos_folder(split) / row.file)[0]), 256)
+
+
+def test_every_mode_and_every_run_gives_the_same_bytes(tmp_path, monkeypatch):
+    results = []
+    for name, backend in (("a", "serial"), ("b", "processes")):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        run(make_params(source="synthetic", backend=backend))
+        results.append(contents())
+    assert results[0] == results[1] and len(results[0]) > 20
+
+
+def test_a_finished_stage_makes_nothing_again():
+    run(make_params(source="synthetic"))
+    before, stamps = contents(), times()
+    run(make_params(source="synthetic"))
+    assert contents() == before and times() == stamps
+
+
+def test_adding_a_video_costs_one_video():
+    for seed in range(3):
+        add_video(f"{seed}.mp4", seed)
+    run(make_params())
+    rows, stamps = read_clips("mixed").set_index("video"), times()
+    add_video("0a.mp4", seed=9)
+    run(make_params())
+    after, new = read_clips("mixed").set_index("video"), times()
+    assert all(new[path] == stamp for path, stamp in stamps.items())
+    assert len(new) == len(stamps) + 4  # the video, its clip, its tracks, its draws
+    assert after.loc[rows.index].equals(rows)
+
+
+def test_removing_a_video_removes_what_came_of_it():
+    for seed in range(2):
+        add_video(f"{seed}.mp4", seed)
+    run(make_params())
+    one = contents()
+    extra = add_video("2.mp4", seed=2)
+    run(make_params())
+    assert len(contents()) > len(one)
+    extra.unlink()
+    run(make_params())
+    assert contents() == one
+
+
+def test_another_parameter_makes_new_clips():
+    add_video("a.mp4", 1)
+    run(make_params())
+    (old,) = curated_clips("mixed")
+    run(make_params(clips__seed=1))
+    (new,) = curated_clips("mixed")
+    assert new.clip_id != old.clip_id and not old.video.exists() and not old.tracks.exists()
+    tracked = new.tracks.stat().st_mtime_ns
+    run(make_params(clips__seed=1, sparse_flows__seed=1))
+    assert new.tracks.stat().st_mtime_ns == tracked
+
+
+def test_the_least_motion_is_dropped_and_comes_back_without_being_made_again():
+    for step in range(1, 5):
+        write_video(Path(f"inputs/mixed/{step}.mp4"), moving_texture(24, 96, 64, step=step, seed=step))
+    quarter = make_params(clips__drop_share={"mixed": 0.25, "camera": 0.0}, clips__interval=[1, 1])
+    run(quarter)
+    rows = read_clips("mixed").set_index("video")
+    assert rows["status"].to_dict() == {"1.mp4": "dropped", **{f"{i}.mp4": "kept" for i in (2, 3, 4)}}
+    assert "little motion" in rows.loc["1.mp4", "reason"] and rows["motion_score"].is_monotonic_increasing
+    waiting = clips_folder("mixed") / "dropped" / f"{rows.loc['1.mp4', 'clip_id']}.mp4"
+    made = waiting.stat().st_mtime_ns
+    write_video(Path("inputs/mixed/still.mp4"), moving_texture(24, 96, 64, step=0))
+    run(quarter)
+    rows = read_clips("mixed").set_index("video")
+    assert rows["status"].to_dict() == {"still.mp4": "dropped", **{f"{i}.mp4": "kept" for i in (1, 2, 3, 4)}}
+    back = clips_folder("mixed") / waiting.name
+    assert back.stat().st_mtime_ns == made and not waiting.exists() and len(curated_clips("mixed")) == 4
+
+
+def test_adding_videos_moves_no_other_between_training_and_evaluation():
+    for seed in range(8):
+        add_video(f"{seed}.mp4", seed, frames=16)
+    params = make_params(clips__held_out=0.5)
+    run(params, stages=(collect, clips))
+    before = read_clips("mixed").set_index("video")["subset"]
+    assert set(before) == {"train", "eval"}
+    for seed in range(8, 12):
+        add_video(f"{seed}.mp4", seed, frames=16)
+    run(params, stages=(collect, clips))
+    after = read_clips("mixed").set_index("video")["subset"]
+    assert after[before.index].equals(before)
+
+
+def test_the_same_content_twice_is_one_clip():
+    shutil.copy(add_video("a.mp4", 1), "inputs/mixed/b.mp4")
+    run(make_params())
+    rows = read_clips("mixed")
+    assert rows["status"].tolist() == ["kept", "dropped"] and rows.loc[1, "reason"] == "same content as a.mp4"
+    assert len(curated_clips("mixed")) == 1
+
+
+def test_broken_files_become_rows_with_reasons():
+    folder = Path("inputs/mixed/nested/deep")
+    folder.mkdir(parents=True)
+    reasons, good = write_broken(folder), add_video("good.mp4", 1)
+    (good.parent / "captions.csv").write_text("video,caption\ngood.mp4,blocks\nmissing.mp4,gone\n")
+    run(make_params())
+    rows = read_clips("mixed").set_index("video")
+    assert len(rows) == len(reasons) + 2
+    assert rows.loc["good.mp4", "status"] == "kept" and rows.loc["missing.mp4", "reason"] == "file not found"
+    for name, reason in reasons.items():
+        row = rows.loc[f"nested/deep/{name}"]
+        assert row["status"] == "dropped" and reason in row["reason"], name
+    assert [clip.caption for clip in curated_clips("mixed")] == ["blocks"]
+
+
+def test_unusual_videos_are_kept():
+    Path("inputs/mixed").mkdir(parents=True)
+    names = write_unusual(Path("inputs/mixed"))
+    run(make_params(clips__interval=[1, 1]))
+    rows = read_clips("mixed").set_index("video")
+    assert rows["status"].to_dict() == dict.fromkeys(names, "kept")
+    assert (rows.loc["turned.mp4", ["width", "height"]] == [120, 160]).all()
+    assert (rows.loc["odd.avi", ["width", "height"]] == [161, 121]).all()
+
+
+def test_only_the_longest_scene_is_used():
+    scenes = [moving_texture(length, 160, 120, seed=length) for length in (20, 40, 25)]
+    write_video(Path("inputs/mixed/a.mp4"), np.concatenate(scenes))
+    run(make_params(), stages=(collect, clips))
+    row = read_clips("mixed").iloc[0]
+    assert (row["scene_start"], row["scene_end"]) == (20, 60)
+    assert row["first_frame"] >= 20 and row["first_frame"] + 15 * row["interval"] < 60
+
+
+def test_real_footage_is_curated():
+    Path("inputs/mixed").mkdir(parents=True)
+    for path in sorted(real_videos(), key=lambda path: path.stat().st_size)[:3]:
+        shutil.copy(path, "inputs/mixed")
+    run(make_params())
+    assert len(curated_clips("mixed")) == 3
+    assert all(np.mean(read_tracks(clip.tracks).visibility) > 0.3 for clip in curated_clips("mixed"))
+
+
+def test_an_empty_source_gives_empty_tables():
+    Path("inputs/mixed").mkdir(parents=True)
+    run(make_params(backend="processes"))
+    assert read_clips("mixed").empty and curated_clips("mixed") == []
+
+
+def test_captions_are_kept_or_made_once(monkeypatch):
+    add_video("with.mp4", 1)
+    add_video("without.mp4", 2)
+    Path("inputs/mixed/captions.csv").write_text("video,caption\nwith.mp4,given\n")
+    calls = []
+
+    def describe(images):
+        calls.append(len(images))
+        return ["blocks"] * len(images)
+
+    monkeypatch.setattr(captions, "load_estimator", lambda kind, name, model: describe)
+    params = make_params(captions__estimator="blip2")
+    run(params)
+    origins = read_table(captions_file("mixed"), CAPTIONS).set_index("caption")["origin"].to_dict()
+    assert origins == {"given": "source", "blocks": params.captions.model} and calls == [5]
+    run(params)
+    assert calls == [5]
+    run(make_params())
+    assert set(read_table(captions_file("mixed"), CAPTIONS)["origin"]) == {"source", "none"}
+
+
+def test_a_killed_run_resumes():
+    for seed in range(6):
+        write_video(Path(f"inputs/mixed/{seed}.mp4"), moving_texture(60, 480, 320, seed=seed))
+    values = make_params(backend="processes").model_dump(mode="json", by_alias=True)
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    collect.run("mixed", make_params())
+    command = [sys.executable, "-m", "stages.clips", "--split", "mixed"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    killed = subprocess.Popen(command, env=environment, start_new_session=True)
+    made = clips_folder("mixed")
+    deadline = time.time() + 60
+    while not list(made.glob("measured/*.json")) and time.time() < deadline:
+        time.sleep(0.02)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    first = {path.name: path.stat().st_mtime_ns for path in made.glob("measured/*.json")}
+    assert 0 < len(first) < 6 and not (made / "clips.parquet").exists()
+    subprocess.run(command, env=environment, check=True)
+    assert (read_clips("mixed")["status"] == "kept").all() and len(list(made.glob("*.mp4"))) == 6
+    assert {name: (made / "measured" / name).stat().st_mtime_ns for name in first} == first
+    resumed = contents("data/clips")
+    shutil.rmtree(made)
+    clips.run("mixed", make_params())
+    assert contents("data/clips") == resumed
+
+
+def test_a_wrong_source_ends_in_one_line():
+    values = make_params().model_dump(mode="json", by_alias=True)
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "stages.collect", "--split", "mixed"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "collect@mixed: inputs/mixed: no such folder; create it or change collect.folder\n"

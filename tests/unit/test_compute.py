@@ -1,0 +1,100 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from stages.compute import map_items
+from stages.params import Compute
+from tests.footage import ROOT
+
+PROCESSES = Compute(backend="processes", workers=2, address=None)
+SERIAL = Compute(backend="serial", workers=None, address=None)
+
+
+def square(x):
+    return x, x * x
+
+
+def fail_at_three(x):
+    if x == 3:
+        raise ValueError("three")
+    return x
+
+
+def die_at_three(x):
+    if x == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x, "done"
+
+
+def crashed(x):
+    return x, "crashed"
+
+
+def sleep_long(x):
+    time.sleep(60)
+
+
+def test_every_mode_gives_the_same():
+    wanted = [(x, x * x) for x in range(20)]
+    assert list(map_items(square, range(20), SERIAL, "t", crashed)) == wanted
+    assert sorted(map_items(square, range(20), PROCESSES, "t", crashed)) == wanted
+
+
+def test_no_item_no_work():
+    assert list(map_items(square, [], PROCESSES, "t", crashed)) == []
+
+
+def test_an_item_that_kills_its_worker_costs_only_itself():
+    results = dict(map_items(die_at_three, range(12), PROCESSES, "t", crashed))
+    assert results == {x: "crashed" if x == 3 else "done" for x in range(12)}
+
+
+@pytest.mark.parametrize("compute", [SERIAL, PROCESSES])
+def test_an_error_is_raised(compute):
+    with pytest.raises(ValueError, match="three"):
+        list(map_items(fail_at_three, range(12), compute, "t", crashed))
+
+
+def test_workers_do_not_outlive_a_killed_run():
+    code = (
+        "from tests.unit.test_compute import *\n"
+        "if __name__ == '__main__': list(map_items(sleep_long, range(4), PROCESSES, 't', crashed))"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    children = wait_for(lambda: len(workers(run.pid)) == 2 and workers(run.pid))
+    run.kill()
+    run.wait()
+    assert wait_for(lambda: not any(alive(pid) for pid in children))
+
+
+def test_dask_gives_the_same():
+    distributed = pytest.importorskip("distributed", reason="dask's distributed is not installed")
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        compute = Compute(backend="dask", workers=None, address=cluster.scheduler_address)
+        assert sorted(map_items(square, range(5), compute, "t", crashed)) == [(x, x * x) for x in range(5)]
+
+
+def workers(pid):
+    out = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return [int(line.split()[0]) for line in out.splitlines() if "spawn_main" in line]
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(condition, seconds=30):
+    end = time.time() + seconds
+    while time.time() < end:
+        if value := condition():
+            return value
+        time.sleep(0.1)
+    raise AssertionError("it did not come true in time")

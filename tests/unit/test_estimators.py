@@ -1,0 +1,139 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from models.curation.tracking import point_grid
+from models.estimators import EstimatorUnavailable, load_estimator
+from models.scenes import render, sample_scenes, true_tracks
+from tests.footage import moving_texture
+
+
+def frames_of(kind, count, seed, frames=16, width=96, height=64):
+    scenes = sample_scenes([kind] * count, frames, list(range(seed, seed + count)))
+    videos = (render(scenes, width, height) * 255).round().byte().permute(0, 1, 3, 4, 2).numpy()
+    return scenes, videos
+
+
+@pytest.mark.parametrize("name", ["adaptive", "content"])
+@pytest.mark.parametrize("lengths", [(30,), (20, 25, 30), (5, 40), (40, 3)])
+def test_cuts_are_found_where_clips_were_joined(name, lengths):
+    clips = [moving_texture(length, 96, 64, seed=i) for i, length in enumerate(lengths)]
+    cuts, count = load_estimator("cuts", name)(iter(np.concatenate(clips)))
+    assert cuts == list(np.cumsum(lengths)[:-1]) and count == sum(lengths)
+
+
+def test_moving_scenes_have_no_cut():
+    for kind in ("camera", "mixed"):
+        for video in frames_of(kind, 4, seed=900, frames=30)[1]:
+            assert load_estimator("cuts", "adaptive")(iter(video)) == ([], 30)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2])
+def test_cuts_of_almost_nothing(length):
+    assert load_estimator("cuts", "adaptive")(iter(moving_texture(3, 96, 64, step=0)[:length])) == ([], length)
+
+
+def test_dis_measures_a_translation():
+    flow = load_estimator("flow", "dis")(moving_texture(4, 96, 64, step=2))
+    assert flow.shape == (3, 2, 64, 96)
+    np.testing.assert_allclose(np.median(flow, axis=(0, 2, 3)), [-2, 0], atol=0.1)
+
+
+def test_raft_keeps_size_and_scale():
+    from models.estimators.flow_raft import RAFTFlow
+
+    class Right(torch.nn.Module):
+        """Answers one pixel to the right and two down, in the size that it is given."""
+
+        def forward(self, first, second):
+            assert first.shape[-2] % 8 == first.shape[-1] % 8 == 0 and min(first.shape[-2:]) >= 128
+            assert first.min() >= -1 and first.max() <= 1
+            return [None, torch.tensor([1.0, 2.0]).view(1, 2, 1, 1).expand(len(first), 2, *first.shape[-2:])]
+
+    flow = RAFTFlow(Right())(moving_texture(7, 96, 64))
+    assert flow.shape == (6, 2, 64, 96)
+    np.testing.assert_allclose(flow.mean((0, 2, 3)), [0.5, 1.0], atol=1e-5)
+
+
+def test_raft_without_weights_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    load_estimator.cache_clear()
+    with pytest.raises(EstimatorUnavailable, match=r"clips.flow: raft: .* or set clips.flow to dis"):
+        load_estimator("flow", "raft")
+
+
+def test_cotracker_that_cannot_be_had_says_what_to_do(monkeypatch):
+    monkeypatch.setattr("torch.hub.load", unreachable)
+    with pytest.raises(EstimatorUnavailable, match=r"cotracker: missing.pth .* tracks.estimator to lucas_kanade"):
+        load_estimator("tracks", "cotracker", weights="missing.pth")
+
+
+def test_cotracker_holds_the_last_frame_of_short_clips():
+    from models.estimators.tracks_cotracker import CoTracker
+
+    class Predictor(torch.nn.Module):
+        model = SimpleNamespace(window_len=60)
+
+        def forward(self, video, queries):
+            assert video.shape == (1, 60, 3, 64, 96) and torch.equal(video[0, 59], video[0, 15])
+            assert (queries[..., 0] == 0).all()
+            tracks = queries[:, None, :, 1:] + 10 * torch.arange(60).view(1, -1, 1, 1)
+            return tracks, torch.ones(tracks.shape[:-1], dtype=torch.bool)
+
+    tracks, visibility = CoTracker(Predictor())(moving_texture(16, 96, 64), np.array([[50.0, 40.0]]))
+    assert tracks.shape == (16, 1, 2) and tracks.dtype == np.float32
+    assert tracks[2, 0].tolist() == [70, 60] and visibility[:, 0].tolist() == [True] * 3 + [False] * 13
+
+
+@pytest.mark.parametrize(("kind", "share"), [("camera", 0.95), ("mixed", 0.82), ("object", 0.85)])
+def test_tracks_follow_the_truth(kind, share):
+    scenes, videos = frames_of(kind, 10, seed=5 * 10**8)
+    grid = point_grid(96, 64, 16)
+    truth, seen = (x.numpy() for x in true_tracks(scenes, torch.from_numpy(grid).expand(10, -1, -1), 96, 64))
+    found, visible = map(
+        np.stack, zip(*(load_estimator("tracks", "lucas_kanade")(v, grid) for v in videos), strict=True)
+    )
+    close = np.linalg.norm(found - truth, axis=-1) < 1
+    assert found.dtype == np.float32 and visible.dtype == bool
+    assert close[seen].mean() > share and close[seen & visible].mean() > share + 0.04
+    assert visible[seen].mean() > 0.8 and seen[visible].mean() > 0.95
+
+
+def test_a_single_point_is_tracked_like_many():
+    video = moving_texture(12, 96, 64)
+    tracks, visibility = load_estimator("tracks", "lucas_kanade")(video, np.array([[60.0, 30.0]]))
+    assert tracks.shape == (12, 1, 2)
+    np.testing.assert_allclose(tracks[:, 0], [[60 - 2 * i, 30] for i in range(12)], atol=0.3)
+    assert visibility.all()
+
+
+def test_points_that_leave_or_start_outside_are_invisible():
+    video = moving_texture(16, 96, 64, step=4)
+    _, visibility = load_estimator("tracks", "lucas_kanade")(
+        video, np.array([[20.0, 30.0], [-5.0, 30.0], [80.0, 30.0]])
+    )
+    assert not visibility[8:, 0].any() and not visibility[:, 1].any() and visibility[:, 2].all()
+
+
+@pytest.mark.parametrize("value", [0, 128])
+def test_a_flat_video_has_no_motion(value):
+    video = np.full((8, 64, 96, 3), value, np.uint8)
+    tracks, _ = load_estimator("tracks", "lucas_kanade")(video, point_grid(96, 64, 16))
+    np.testing.assert_allclose(tracks, tracks[:1].repeat(8, 0), atol=1e-3)
+
+
+def test_lucas_kanade_takes_no_weights():
+    with pytest.raises(ValueError, match="tracks.weights"):
+        load_estimator("tracks", "lucas_kanade", weights="x.pth")
+
+
+def test_an_unknown_name_lists_the_known():
+    with pytest.raises(ValueError, match="flow: unknown estimator 'gma'; choose one of raft, dis"):
+        load_estimator("flow", "gma")
+
+
+def unreachable(*args, **kwargs):
+    raise OSError("no network")

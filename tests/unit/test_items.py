@@ -1,0 +1,64 @@
+import os
+import types
+
+import pytest
+
+from stages.items import ItemFolder, content_hash, item_id, recipe, write_atomically
+
+
+def module(path, source):
+    path.write_text(source)
+    return types.SimpleNamespace(__file__=str(path))
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    write_atomically(path, b"old")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_id_depends_on_every_part():
+    assert item_id("a", 1, None) == item_id("a", 1, None)
+    assert len({item_id("a", 1), item_id("a", 2), item_id("a", "1"), item_id("a1"), item_id("a", 1, None)}) == 5
+
+
+def test_content_decides_the_hash(tmp_path):
+    (tmp_path / "a").write_bytes(b"x")
+    (tmp_path / "b").write_bytes(b"x")
+    (tmp_path / "c").write_bytes(b"y")
+    assert content_hash(tmp_path / "a") == content_hash(tmp_path / "b") != content_hash(tmp_path / "c")
+
+
+def test_a_recipe_depends_on_code_and_settings(tmp_path):
+    one, two = module(tmp_path / "one.py", "a = 1"), module(tmp_path / "two.py", "a = 2")
+    assert recipe([one], grid=16) == recipe([one], grid=16)
+    assert (
+        len({recipe([one], grid=16), recipe([two], grid=16), recipe([one], grid=8), recipe([one, two], grid=16)}) == 4
+    )
+
+
+def test_only_missing_items_are_asked_for(tmp_path):
+    folder = ItemFolder(tmp_path / "items", ".npz")
+    assert folder.recipe() is None and folder.prepare(["a", "b", "a"], "r1") == ["a", "b"]
+    write_atomically(folder.path("a"), b"1")
+    assert folder.prepare(["a", "b"], "r1") == ["b"] and folder.recipe() == "r1"
+
+
+def test_items_that_left_and_leftovers_of_killed_runs_are_removed(tmp_path):
+    folder = ItemFolder(tmp_path, ".npz")
+    folder.prepare(["a", "b"], "r1")
+    for item in ("a", "b"):
+        write_atomically(folder.path(item), b"1")
+    (tmp_path / ".tmp-123").write_bytes(b"half")
+    assert folder.prepare(["b"], "r1") == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.npz", "recipe"]
+
+
+def test_another_recipe_makes_everything_anew(tmp_path):
+    folder = ItemFolder(tmp_path, ".npz")
+    folder.prepare(["a"], "r1")
+    write_atomically(folder.path("a"), b"1")
+    assert folder.prepare(["a"], "r2") == ["a"] and folder.ids() == set()

@@ -1,0 +1,94 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.video import VideoError, encode_gif, encode_mp4, read_frames, read_info, read_video
+from tests.footage import moving_texture, real_videos, turn, write_broken, write_unusual, write_video
+
+
+def psnr(a, b):
+    return 10 * np.log10(255**2 / np.square(a.astype(float) - b).mean())
+
+
+def test_h264_keeps_frames_and_rate(tmp_path):
+    y, x = np.mgrid[:64, :96]
+    frames = np.stack([np.stack([2 * x + 3 * t, 3 * y, x + y], -1) for t in range(8)]).astype(np.uint8)
+    (tmp_path / "a.mp4").write_bytes(encode_mp4(frames, 12))
+    read, fps = read_video(tmp_path / "a.mp4")
+    assert read.shape == frames.shape and fps == 12
+    assert psnr(read, frames) > 36
+    assert encode_mp4(frames, 12) == encode_mp4(frames, 12)
+
+
+def test_gif_has_every_frame():
+    picture = Image.open(io.BytesIO(encode_gif(moving_texture(5, 32, 24), 10)))
+    assert picture.n_frames == 5 and picture.info["duration"] == 100 and picture.info["loop"] == 0
+
+
+@pytest.mark.parametrize(
+    "frames", [np.zeros((0, 4, 4, 3), np.uint8), np.zeros((2, 4, 4, 3)), np.zeros((4, 4, 3), np.uint8)]
+)
+def test_frames_of_another_shape_or_type_are_refused(frames):
+    with pytest.raises(ValueError, match="frames must be"):
+        encode_mp4(frames, 8)
+
+
+def test_odd_sides_are_refused():
+    with pytest.raises(ValueError, match="even sides, got 33x24"):
+        encode_mp4(np.zeros((2, 24, 33, 3), np.uint8), 8)
+
+
+@pytest.mark.parametrize("clockwise", [90, 180, 270])
+def test_rotation_is_honoured(tmp_path, clockwise):
+    frames = moving_texture(3, 48, 32)
+    path = turn(write_video(tmp_path / "a.mp4", frames), clockwise)
+    upright = np.rot90(frames, -clockwise // 90, axes=(1, 2))
+    read, _ = read_video(path)
+    info = read_info(path)
+    assert read.shape == upright.shape and (info.width, info.height) == upright.shape[2:0:-1]
+    assert psnr(read, upright) > 20
+
+
+def test_scaled_frames_are_upright_too(tmp_path):
+    path = turn(write_video(tmp_path / "a.mp4", moving_texture(3, 48, 32)), 90)
+    assert next(read_frames(path, size=(16, 24))).shape == (24, 16, 3)
+
+
+def test_only_the_asked_frames_are_yielded(tmp_path):
+    path = write_video(tmp_path / "a.mp4", moving_texture(20, 48, 32))
+    everything = list(read_frames(path))
+    picked = list(read_frames(path, indices=range(3, 14, 5)))
+    assert len(picked) == 3 and all(np.array_equal(a, everything[i]) for a, i in zip(picked, (3, 8, 13), strict=True))
+
+
+def test_a_span_of_seconds(tmp_path):
+    path = write_video(tmp_path / "a.mp4", moving_texture(20, 48, 32))
+    everything = list(read_frames(path))
+    part = list(read_frames(path, span=(0.5, 1.2)))
+    assert len(part) == 8 and np.array_equal(part[0], everything[5])
+
+
+def test_unusual_videos_are_read(tmp_path):
+    for name in write_unusual(tmp_path):
+        frames, fps = read_video(tmp_path / name)
+        assert len(frames) == 24 and frames.std() > 30 and fps > 0, name
+
+
+def test_broken_files_give_reasons(tmp_path):
+    reasons = write_broken(tmp_path)
+    for name in reasons.keys() - {"one_frame.mp4", "too_short.mp4", "thin.avi"}:
+        with pytest.raises(VideoError, match=reasons[name]):
+            read_video(tmp_path / name)
+
+
+def test_a_missing_file_gives_a_reason(tmp_path):
+    with pytest.raises(VideoError, match="not found"):
+        read_info(tmp_path / "none.mp4")
+
+
+def test_real_footage_is_read():
+    for path in real_videos():
+        info = read_info(path)
+        assert next(read_frames(path)).shape == (info.height, info.width, 3)
