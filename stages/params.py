@@ -5,6 +5,7 @@
     params.clips.interval           # (1, 16)
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated, Generic, Literal, TypeVar
 
@@ -307,3 +308,21 @@ def _allowed_keys(location: tuple) -> list[str]:
             if part in (name, field.alias) and isinstance(field.annotation, type):
                 model = field.annotation
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _main() -> None:
+    """Print one value: `python -m stages.params mlflow.tracking_uri`."""
+    key = sys.argv[1]
+    try:
+        value = load_params().model_dump(mode="json", by_alias=True)
+        for part in key.split("."):
+            value = value[part]
+    except ParamsError as error:
+        sys.exit(str(error))
+    except (KeyError, TypeError):
+        sys.exit(f"{key}: no such key in params.yaml")
+    print(value)
+
+
+if __name__ == "__main__":
+    _main()

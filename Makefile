@@ -1,0 +1,59 @@
+# Needs python3 (3.11 or newer) with pip and venv, and make. `make help` lists the commands.
+PYTHON ?= python3
+# Where torch comes from, if not from pip's own index. Without an NVIDIA GPU this saves several GB:
+#   make repro TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+HOST ?= 127.0.0.1
+SERVE_PORT ?= 5001
+UI_PORT ?= 5000
+FLOWS_PORT ?= 4200
+
+VENV := .venv
+INSTALLED := $(VENV)/installed
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export GRADIO_ANALYTICS_ENABLED := False
+export HF_HUB_DISABLE_TELEMETRY := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.PHONY: help install repro test lint serve ui flows
+.DEFAULT_GOAL := help
+
+help:  ## This list
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+install: $(INSTALLED)  ## .venv with everything in it
+
+repro: $(INSTALLED)  ## Run whatever is out of date in the pipeline, then say what there is
+	dvc repro
+	@python -m stages.summary
+
+test: $(INSTALLED)  ## All tests
+	python -m pytest
+
+lint: $(INSTALLED)  ## ruff and mypy
+	ruff check .
+	ruff format --check .
+	mypy
+
+serve: $(INSTALLED)  ## Serve the registered model: http://127.0.0.1:5001/invocations
+	python -m stages.serve --host $(HOST) --port $(SERVE_PORT)
+
+ui: $(INSTALLED)  ## Runs, curves and models in MLflow: http://127.0.0.1:5000
+	mlflow server --backend-store-uri "$$(python -m stages.params mlflow.tracking_uri)" --host $(HOST) --port $(UI_PORT)
+
+flows: $(INSTALLED)  ## Prefect server, worker and schedules: http://127.0.0.1:4200
+	python -m flows.server --host $(HOST) --port $(FLOWS_PORT)
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed; $(PYTHON) is {sys.version.split()[0]}. Name another with: make PYTHON=python3.12")'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+ifneq ($(TORCH_INDEX),)
+	$(VENV)/bin/python -c 'import tomllib; print(*(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if d.startswith("torch")), sep="\n")' > $(VENV)/torch.txt
+	$(VENV)/bin/python -m pip install --index-url $(TORCH_INDEX) -r $(VENV)/torch.txt
+endif
+	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+	touch $@
