@@ -1,0 +1,433 @@
+"""The sampler (Sec 2.5): one image, a prompt and strokes become a video.
+
+from models.pipeline import ImageConductorPipeline
+pipe = ImageConductorPipeline.from_pretrained("artifacts/model")
+video = pipe(image, "a red circle", trajectories, mode="object", generator=torch.manual_seed(0)).frames[0]
+"""
+
+import json
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image, ImageOps
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from models import denoiser
+from models.adapters import loaded_loras, merged_lora, use_lora, without_loras
+from models.branches import LORAS, MODES, Branch, Mode, Sampling, combine, plan
+from models.codec import LinearCodec
+from models.conditions import motion_condition, unshuffled_flow
+from models.curation.crop import cover_crop
+from models.flow_maps import flow_map
+from models.foundation import Foundation
+from models.latent_space import LatentSpace
+from models.networks import ImageControlNet, MotionControlNet, MotionUNet
+from models.trajectories import parse_trajectories, stroke_tracks
+
+SETTINGS_FILE = "image_conductor.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a model was made for: frame size in pixels, frames, frames per second, and its sampling defaults.
+
+    A `trajectory_guidance_scale` of None is plain classifier-free guidance.
+    """
+
+    width: int = 384
+    height: int = 256
+    frames: int = 16
+    fps: int = 8
+    num_inference_steps: int = 25
+    guidance_scale: float = 8.5
+    trajectory_guidance_scale: float | None = None
+
+
+@dataclass
+class ImageConductorOutput(BaseOutput):
+    """frames: per video a list of PIL images; or (S, T, H, W, 3) in 0..1; or latents (S, C, T, h, w).
+
+    cropped: what was cut off the user's image to fit the model's frame; empty if nothing was.
+    """
+
+    frames: list[list[Image.Image]] | np.ndarray | Tensor
+    cropped: str = ""
+
+
+class ImageConductorPipeline(DiffusionPipeline):
+    """Image-to-video with camera and object strokes. The VAE and the text encoder may be None if latents and
+    embeddings are given; the motion ControlNet holds the adapters `camera` and `object`."""
+
+    _optional_components: ClassVar = ["vae", "text_encoder", "tokenizer"]
+
+    def __init__(
+        self,
+        unet: MotionUNet,
+        image_controlnet: ImageControlNet,
+        motion_controlnet: MotionControlNet,
+        scheduler: DDIMScheduler,
+        vae: AutoencoderKL | LinearCodec | None = None,
+        text_encoder: CLIPTextModel | None = None,
+        tokenizer: CLIPTokenizer | None = None,
+        latent_space: LatentSpace | None = None,
+        settings: Settings | None = None,
+    ):
+        super().__init__()
+        self.register_modules(
+            unet=unet,
+            image_controlnet=image_controlnet,
+            motion_controlnet=motion_controlnet,
+            scheduler=scheduler,
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+        )
+        self.latent_space = latent_space or LatentSpace()
+        self.settings = settings or Settings()
+
+    @classmethod
+    def assemble(
+        cls,
+        foundation: Foundation,
+        motion_controlnet: MotionControlNet,
+        settings: Settings | None = None,
+    ) -> "ImageConductorPipeline":
+        """Put a motion ControlNet, with its LoRAs loaded, on a foundation."""
+        return cls(
+            foundation.unet,
+            foundation.image_controlnet,
+            motion_controlnet,
+            foundation.scheduler,
+            foundation.vae,
+            foundation.text_encoder,
+            foundation.tokenizer,
+            foundation.latent_space,
+            settings,
+        )
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, torch_dtype: torch.dtype = torch.float32) -> "ImageConductorPipeline":
+        """Read a saved model: a foundation's subfolders, `motion_controlnet/`, and `<camera|object>_lora/` if there.
+
+        Raises:
+            FoundationError: a subfolder of the foundation is missing.
+            FileNotFoundError: `motion_controlnet/` is missing.
+        """
+        folder = Path(folder)
+        foundation = Foundation.load(folder, torch_dtype)
+        if not (folder / "motion_controlnet").is_dir():
+            raise FileNotFoundError(
+                f"{folder}: no motion_controlnet; expected a folder that save_pretrained has written"
+            )
+        motion_controlnet = MotionControlNet.from_pretrained(folder / "motion_controlnet", torch_dtype=torch_dtype)
+        for name in LORAS:
+            if (folder / f"{name}_lora").is_dir():
+                motion_controlnet.load_lora_adapter(
+                    str(folder / f"{name}_lora"), adapter_name=name, prefix=None, use_safetensors=True
+                )
+        motion_controlnet.to(torch_dtype).requires_grad_(False).eval()
+        path = folder / SETTINGS_FILE
+        settings = Settings(**json.loads(path.read_text())) if path.is_file() else None
+        return cls.assemble(foundation, motion_controlnet, settings)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model to one folder, which `from_pretrained` reads."""
+        folder = Path(folder)
+        self.foundation.save(folder)
+        without_loras(self.motion_controlnet).save_pretrained(folder / "motion_controlnet")
+        for name in loaded_loras(self.motion_controlnet):
+            self.motion_controlnet.save_lora_adapter(folder / f"{name}_lora", adapter_name=name)
+        (folder / SETTINGS_FILE).write_text(json.dumps(vars(self.settings), indent=2) + "\n")
+
+    @property
+    def foundation(self) -> Foundation:
+        """The networks around the motion ControlNet."""
+        return Foundation(
+            self.unet,
+            self.image_controlnet,
+            self.vae,
+            self.text_encoder,
+            self.tokenizer,
+            self.scheduler,
+            self.latent_space,
+        )
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Image.Image | None = None,
+        prompt: str | None = None,
+        trajectories: Any = None,
+        mode: Mode = "object",
+        *,
+        negative_prompt: str = "",
+        image_latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        flow_maps: Tensor | None = None,
+        num_frames: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        trajectory_guidance_scale: float | None = None,
+        latents: Tensor | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        num_videos: int = 1,
+        output_type: Literal["pil", "np", "latent"] = "pil",
+    ) -> ImageConductorOutput:
+        """Make `num_videos` videos of one image.
+
+        Args:
+            image: scaled to cover the model's frame and centre-cropped; strokes are transformed with it.
+            prompt, negative_prompt: texts; the second is `null` of guidance.
+            trajectories: whatever `models.trajectories.parse_trajectories` reads.
+            mode: what the strokes mean; `both` moves objects by `trajectories`, the camera by `camera_trajectories`.
+            image_latents: (1, C, h, w) or (1, C, 1, h, w) in the VAE's scaled space, instead of `image`.
+            prompt_embeds, negative_prompt_embeds: (1, L, D), instead of the texts.
+            flow_maps: (1, 2, T, H, W) blurred, pixels per frame, instead of `trajectories`.
+            num_frames, num_inference_steps, guidance_scale: None takes the model's own. guidance_scale 1 switches
+                classifier-free guidance off.
+            trajectory_guidance_scale: l_trajs of Eq. 5 in object mode; None is plain guidance, as camera mode always is.
+            latents: (S, C, T, h, w) initial noise, one for each video; drawn from `generator` if None.
+            generator: one, or one for each video; a video depends on its own noise alone.
+
+        Raises:
+            ValueError: an argument is missing, contradicts another, or is out of range. The message names it.
+        """
+        # 1. Check and fill in arguments
+        _require_one(image=image, image_latents=image_latents)
+        _require_one(prompt=prompt, prompt_embeds=prompt_embeds)
+        _require_one(trajectories=trajectories, flow_maps=flow_maps)
+        self._check(mode, output_type, num_videos)
+        if num_frames is None:
+            num_frames = self.settings.frames if flow_maps is None else flow_maps.shape[2]
+        guidance_scale = self.settings.guidance_scale if guidance_scale is None else guidance_scale
+
+        # 2. Image and text
+        cropped = ""
+        if image is not None:
+            if self.vae is None:
+                raise ValueError("image: this pipeline has no VAE; give image_latents")
+            pixels, cropped = self.fit_image(image)
+            first = self.foundation.encode_images(pixels.to(self._execution_device))
+        else:
+            first = image_latents[:, :, 0] if image_latents.ndim == 5 else image_latents
+        text = prompt_embeds if prompt is None else self._embed("prompt", prompt)
+        null = negative_prompt_embeds
+        if null is None and guidance_scale != 1:
+            null = self._embed("negative_prompt", negative_prompt)
+
+        # 3. Strokes
+        motion: dict[str, Tensor] = {}
+        if flow_maps is not None:
+            motion["flow_maps"] = flow_maps
+        else:
+            drawn = parse_trajectories(trajectories)
+            if mode == "both" and not drawn.camera_strokes:
+                raise ValueError("camera_trajectories: mode both needs at least one camera stroke")
+            strokes = {"": drawn.strokes, "camera_": drawn.camera_strokes if mode == "both" else ()}
+            for prefix, chosen in strokes.items():
+                tracks, visibility = stroke_tracks(chosen, drawn.canvas, self._frame, num_frames)
+                motion[f"{prefix}tracks"] = torch.from_numpy(tracks)[None]
+                motion[f"{prefix}visibility"] = torch.from_numpy(visibility)[None]
+
+        # 4. Noise
+        shape = (num_videos, first.shape[1], num_frames, *first.shape[2:])
+        if latents is None:
+            latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype)
+        elif latents.ndim != 5 or latents.shape[1:] != shape[1:]:
+            raise ValueError(f"latents: expected (S, {', '.join(map(str, shape[1:]))}), got {tuple(latents.shape)}")
+
+        # 5. Sample and decode
+        latents = self.sample_latents(
+            first,
+            text,
+            mode=mode,
+            negative_prompt_embeds=null,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            trajectory_guidance_scale=trajectory_guidance_scale,
+            latents=latents[:, None],
+            **motion,
+        )[:, 0]
+        return ImageConductorOutput(self._output(latents, output_type), cropped)
+
+    @torch.no_grad()
+    def sample_latents(
+        self,
+        first_latents: Tensor,
+        prompt_embeds: Tensor,
+        tracks: Tensor | None = None,
+        visibility: Tensor | None = None,
+        mode: Sampling = "object",
+        *,
+        latents: Tensor,
+        camera_tracks: Tensor | None = None,
+        camera_visibility: Tensor | None = None,
+        flow_maps: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        trajectory_guidance_scale: float | None = None,
+    ) -> Tensor:
+        """Sample B different (image, prompt, strokes), with one noise each or S noises each.
+
+        Timesteps run outside, noises inside: the ControlNets do not see the noisy latents, so their residuals are made
+        once for each timestep and branch, and dropped after it.
+
+        Args:
+            first_latents: (B, C, h, w) of the first frames, in the VAE's scaled space.
+            prompt_embeds, negative_prompt_embeds: (B, L, D) or (1, L, D).
+            tracks, visibility: (B, T, N, 2) pixels of the model's frame and (B, T, N) bool. N = 0: no stroke.
+            mode: also `base`, the motion ControlNet without LoRA, and `none`, no motion ControlNet at all.
+            latents: noise (B, C, T, h, w), or (S, B, C, T, h, w).
+            camera_tracks, camera_visibility: camera strokes of mode `both`.
+            flow_maps: (B, 2, T, H, W) instead of tracks, for a network that is conditioned on the flow map only.
+
+        Returns:
+            Latents in the VAE's scaled space, of the shape of `latents`.
+
+        Raises:
+            ValueError: the mode is unknown or its LoRA is not loaded, or an input is missing or of another shape.
+        """
+        steps = self.settings.num_inference_steps if num_inference_steps is None else num_inference_steps
+        scale = self.settings.guidance_scale if guidance_scale is None else guidance_scale
+        if steps < 1:
+            raise ValueError(f"num_inference_steps: must be at least 1, got {steps}")
+        if not 1 <= scale < math.inf:
+            raise ValueError(f"guidance_scale: must be a number from 1 up, got {scale}")
+        if trajectory_guidance_scale is not None and not math.isfinite(trajectory_guidance_scale):
+            raise ValueError(f"trajectory_guidance_scale: must be a finite number, got {trajectory_guidance_scale}")
+        if scale != 1 and negative_prompt_embeds is None:
+            raise ValueError("negative_prompt_embeds: needed for a guidance_scale other than 1")
+        branches = plan(mode, scale, trajectory_guidance_scale)
+        missing = {branch.lora for branch in branches} - {None, *loaded_loras(self.motion_controlnet)}
+        if missing:
+            raise ValueError(
+                f"mode: {mode} needs the LoRA {', '.join(sorted(missing))}, which this model does not have"
+            )
+
+        noises = latents if latents.ndim == 6 else latents[None]
+        batch, frames = noises.shape[1], noises.shape[3]
+        if not 1 <= frames <= (longest := self.unet.config.motion_max_seq_length):
+            raise ValueError(f"num_frames: this model makes 1 to {longest} frames, got {frames}")
+        place = {"device": self._execution_device, "dtype": self.unet.dtype}
+        first = first_latents.to(**place)
+        if first.shape[0] != batch:
+            raise ValueError(f"first_latents: {first.shape[0]} images for {batch} noises; give one for each")
+        texts = {
+            name: denoiser.repeat_per_frame(embeds.to(**place).expand(batch, -1, -1), frames)
+            for name, embeds in {"text": prompt_embeds, "null": negative_prompt_embeds}.items()
+            if name in {branch.prompt for branch in branches}
+        }
+        strokes = {"object": (tracks, visibility), "camera": (camera_tracks, camera_visibility)}
+        conditions = {
+            name: self._condition(name, strokes, flow_maps, first)
+            for name in {branch.strokes for branch in branches} - {None}
+        }
+        image_condition = denoiser.first_frame_condition(first, frames)
+
+        self.scheduler.set_timesteps(steps, device=place["device"])
+        x = noises.to(**place) * self.scheduler.init_noise_sigma
+        with self._loras_of(branches), self.progress_bar(total=steps) as progress:
+            for t in self.scheduler.timesteps:
+                x_t = self.scheduler.scale_model_input(x, t)
+                image = {
+                    name: denoiser.image_residuals(self.image_controlnet, t.expand(batch), text, *image_condition)
+                    for name, text in texts.items()
+                }
+                predictions = {}
+                for branch in branches:
+                    text = texts[branch.prompt]
+                    residuals = image[branch.prompt]
+                    if branch.strokes:
+                        residuals = residuals + self._motion_residuals(branch, t.expand(batch), text, conditions)
+                    predictions[branch] = torch.stack(
+                        [denoiser.denoise(self.unet, each, t.expand(batch), text, first, residuals) for each in x_t]
+                    )
+                prediction = combine(mode, predictions, scale, trajectory_guidance_scale)
+                x = self.scheduler.step(prediction, t, x).prev_sample
+                progress.update()
+        return torch.stack([self.latent_space.from_model(each, first) for each in x]).view(latents.shape)
+
+    def fit_image(self, image: Image.Image) -> tuple[Tensor, str]:
+        """An image of any shape as the model's frame (1, 3, H, W) in 0..1, and what was cropped for it."""
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+        crop = cover_crop(upright.size, self._frame)
+        pixels = torch.from_numpy(np.asarray(crop.image(upright), np.float32) / 255)
+        return pixels.permute(2, 0, 1)[None], crop.describe()
+
+    @property
+    def _frame(self) -> tuple[int, int]:
+        return self.settings.width, self.settings.height
+
+    def _embed(self, argument: str, text: str) -> Tensor:
+        if self.text_encoder is None:
+            raise ValueError(f"{argument}: this pipeline has no text encoder; give {argument}_embeds")
+        return self.foundation.encode_text([text])
+
+    def _condition(
+        self,
+        name: str,
+        strokes: dict[str, tuple[Tensor | None, Tensor | None]],
+        flow_maps: Tensor | None,
+        first: Tensor,
+    ) -> Tensor:
+        """Condition (B, C, T, h, w) made of the `object` strokes, the `camera` strokes or `all`."""
+        config = self.motion_controlnet.config
+        given = [pair for kind, pair in strokes.items() if name in (kind, "all") and pair[0] is not None]
+        if flow_maps is not None:
+            if given or list(config.condition) != ["flow"]:
+                raise ValueError(
+                    "flow_maps: give tracks instead, unless the network is conditioned on the flow map only"
+                )
+            return unshuffled_flow(flow_maps.to(first), config.flow_scale, config.codec_factor)
+        if not given:
+            raise ValueError(f"tracks: none of the {name} strokes; give tracks of N = 0 for no stroke")
+        tracks = torch.cat([pair[0] for pair in given], dim=2).to(first.device)
+        visibility = torch.cat([pair[1] for pair in given], dim=2).to(first.device)
+        height, width = (side * config.codec_factor for side in first.shape[2:])
+        maps = flow_map(tracks, visibility, height, width)
+        return motion_condition(config, maps, tracks, visibility, first.float()).to(first.dtype)
+
+    def _loras_of(self, branches: list[Branch]):
+        """Where all branches share one LoRA, merge it for the whole run."""
+        loras = {branch.lora for branch in branches}
+        name = loras.pop() if len(loras) == 1 else None
+        return merged_lora(self.motion_controlnet, name) if name else nullcontext()
+
+    def _motion_residuals(
+        self, branch: Branch, timesteps: Tensor, text: Tensor, conditions: dict[str, Tensor]
+    ) -> denoiser.Residuals:
+        use_lora(self.motion_controlnet, branch.lora)
+        return denoiser.motion_residuals(self.motion_controlnet, timesteps, text, conditions[branch.strokes])
+
+    def _output(self, latents: Tensor, output_type: str) -> list[list[Image.Image]] | np.ndarray | Tensor:
+        if output_type == "latent":
+            return latents
+        videos = self.foundation.decode(latents).permute(0, 1, 3, 4, 2).float().cpu().numpy()
+        return videos if output_type == "np" else [self.numpy_to_pil(video) for video in videos]
+
+    def _check(self, mode: str, output_type: str, num_videos: int) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode: {mode!r} is unknown; use {', '.join(MODES)}")
+        if output_type not in ("pil", "np", "latent"):
+            raise ValueError(f"output_type: {output_type!r} is unknown; use pil, np or latent")
+        if output_type != "latent" and self.vae is None:
+            raise ValueError("output_type: this pipeline has no VAE; use latent")
+        if num_videos < 1:
+            raise ValueError(f"num_videos: must be at least 1, got {num_videos}")
+
+
+def _require_one(**arguments: Any) -> None:
+    """Exactly one of two alternatives must be given."""
+    if sum(value is not None for value in arguments.values()) != 1:
+        raise ValueError(f"{' or '.join(arguments)}: give one of them")
