@@ -1,0 +1,336 @@
+"""Train the pocket foundation from streamed procedural scenes; a frozen stage, run by hand.
+
+    python -m stages.pretrain                    # reads params.yaml, section pretrain; resumes where it was stopped
+
+Fits the codec in closed form, then trains base, text encoder and image ControlNet jointly with a throwaway motion
+ControlNet. The throwaway one makes the base aware of flow; it is not exported, nor is any LoRA.
+"""
+
+import csv
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from models.codec import fit_linear_codec
+from models.conditions import motion_condition
+from models.denoiser import denoise, first_frame_condition, image_residuals, motion_residuals, repeat_per_frame
+from models.diffusion import diffusion_loss, draw_timesteps, training_target
+from models.flow_maps import flow_map
+from models.foundation import Foundation, embed_text
+from models.latent_space import LatentSpace
+from models.networks import MotionControlNet, motion_controlnet_like
+from models.pocket import (
+    CODEC_FACTOR,
+    pocket_image_controlnet,
+    pocket_scheduler,
+    pocket_text_encoder,
+    pocket_tokenizer,
+    pocket_unet,
+)
+from models.scenes import PRETRAIN_SEEDS, Kind, render, sample_scenes, scene_captions, true_tracks
+from stages.params import Params, Pretrain, load_params
+
+KINDS: tuple[Kind, ...] = ("camera", "object", "mixed")
+CHECKPOINT = Path("checkpoints/pretrain/last.pt")
+TRACK_GRID = 16
+MAX_STROKES = 8
+VALIDATION_SEED = 2 * PRETRAIN_SEEDS
+PINNED_SHARE = 0.2  # of the strokes' probability mass that ignores motion, so that a still stroke means "stay"
+
+
+@dataclass
+class Batch:
+    latents: Tensor  # (B, C, T, h, w), scaled
+    tracks: Tensor  # (B, T, N, 2) in pixels
+    visibility: Tensor  # (B, T, N)
+    captions: list[str]
+
+    def pick(self, index: Tensor) -> "Batch":
+        chosen = [self.captions[i] for i in index.tolist()]
+        return Batch(self.latents[index], self.tracks[index], self.visibility[index], chosen)
+
+
+@dataclass
+class Trainee:
+    """Everything that learns, and the throwaway motion ControlNet."""
+
+    foundation: Foundation
+    motion_controlnet: MotionControlNet
+
+    def parameters(self) -> list[nn.Parameter]:
+        trained = (
+            self.foundation.unet,
+            self.foundation.image_controlnet,
+            self.foundation.text_encoder,
+            self.motion_controlnet,
+        )
+        return [p for network in trained for p in network.parameters()]
+
+
+def main() -> None:
+    params = load_params()
+    torch.manual_seed(params.pretrain.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    train(params, device)
+
+
+def train(params: Params, device: str) -> None:
+    """Run the whole pre-training, from the last checkpoint where there is one, and export the foundation."""
+    settings = params.pretrain
+    trainee = build(params, device)
+    parameters = trainee.parameters()
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.01, fused=True)
+    ema = EMAModel(parameters, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
+    step, log, seconds = _resume(trainee, optimizer, ema, device)
+    validation = make_pool(params, trainee.foundation, VALIDATION_SEED, 24, device)
+    batches = stream(params, trainee.foundation, step, device)
+    started = time.perf_counter()
+    bar = tqdm(range(step, settings.steps), initial=step, total=settings.steps, desc="pretrain", unit="step")
+    for step in bar:
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * lr_factor(step, settings)
+        generator = torch.Generator(device).manual_seed(settings.seed * 10_000_019 + step)
+        dense = bool(torch.rand((), generator=generator, device=device) < settings.dense_share)
+        loss = trainee_loss(trainee, next(batches), "dense" if dense else "sparse", settings, generator)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        ema.step(parameters)
+        log.append({"step": step, "loss": loss.item()})
+        bar.set_postfix(loss=f"{sum(row['loss'] for row in log[-100:]) / len(log[-100:]):.4f}")
+        done = step + 1
+        if done % settings.validate_every == 0 or done == settings.steps:
+            log[-1] |= validate(trainee, ema, validation, settings, device)
+            tqdm.write(json.dumps(log[-1]))
+        if done % settings.checkpoint_every == 0 or done == settings.steps:
+            _save_checkpoint(trainee, optimizer, ema, done, log, seconds + time.perf_counter() - started)
+            ema.store(parameters)
+            ema.copy_to(parameters)
+            export(trainee.foundation, params, log, seconds + time.perf_counter() - started)
+            ema.restore(parameters)
+
+
+def build(params: Params, device: str) -> Trainee:
+    """Fresh networks; output layers of both ControlNets away from zero, or joint training starts too slowly."""
+    settings = params.pretrain
+    torch.manual_seed(settings.seed)
+    tokenizer = pocket_tokenizer()
+    unet = pocket_unet(
+        settings.latent_channels,
+        settings.channels,
+        settings.norm_groups,
+        settings.heads,
+        settings.motion_heads,
+        settings.text_width,
+    )
+    image_controlnet = pocket_image_controlnet(unet)
+    motion_controlnet = motion_controlnet_like(
+        image_controlnet, list(settings.condition), settings.flow_scale, CODEC_FACTOR, settings.seed
+    )
+    for network in (image_controlnet, motion_controlnet):
+        for module in (network.controlnet_cond_embedding, *network.controlnet_down_blocks, network.controlnet_mid_block):
+            module.reset_parameters()
+    foundation = Foundation(
+        unet=unet,
+        image_controlnet=image_controlnet,
+        vae=fit_linear_codec(_codec_images(params), CODEC_FACTOR, settings.latent_channels).requires_grad_(False),
+        text_encoder=pocket_text_encoder(tokenizer, settings.text_width),
+        tokenizer=tokenizer,
+        scheduler=pocket_scheduler(),
+        latent_space=LatentSpace(),
+    ).to(device)
+    pool = make_pool(params, foundation, PRETRAIN_SEEDS - 10**6, 96, device)
+    residual = (pool.latents - pool.latents[:, :, :1])[:, :, 1:]
+    foundation.latent_space = LatentSpace(mean=0.0, std=float(residual.std()), first_frame_weight=1.0)
+    return Trainee(foundation, motion_controlnet.to(device))
+
+
+def make_pool(params: Params, foundation: Foundation, first_seed: int, size: int, device: str) -> Batch:
+    """Render and encode `size` scenes, of all three kinds in turn."""
+    video, parts = params.video, []
+    y, x = torch.meshgrid(torch.arange(TRACK_GRID), torch.arange(TRACK_GRID), indexing="ij")
+    cell = torch.tensor([video.width / TRACK_GRID, video.height / TRACK_GRID])
+    grid = ((torch.stack([x, y], -1).float() + 0.5) * cell - 0.5).reshape(1, -1, 2).to(device)
+    for start in range(0, size, 64):
+        seeds = list(range(first_seed + start, first_seed + min(start + 64, size)))
+        kinds = [KINDS[seed % len(KINDS)] for seed in seeds]
+        scenes = sample_scenes(kinds, video.frames, seeds).to(device)
+        frames = render(scenes, video.width, video.height)
+        latents = foundation.encode_images(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).transpose(1, 2)
+        tracks, visibility = true_tracks(scenes, grid.expand(len(seeds), -1, -1), video.width, video.height)
+        parts.append(Batch(latents.contiguous(), tracks, visibility, scene_captions(scenes)))
+    return Batch(
+        torch.cat([p.latents for p in parts]),
+        torch.cat([p.tracks for p in parts]),
+        torch.cat([p.visibility for p in parts]),
+        [caption for p in parts for caption in p.captions],
+    )
+
+
+def stream(params: Params, foundation: Foundation, step: int, device: str) -> Iterator[Batch]:
+    """Training batches from `step` on; pool k holds the scenes PRETRAIN_SEEDS + k * pool and following."""
+    settings = params.pretrain
+    per_pool = max(1, settings.pool * settings.reuse // settings.batch_size)
+    while True:
+        number = step // per_pool
+        pool = make_pool(params, foundation, PRETRAIN_SEEDS + number * settings.pool, settings.pool, device)
+        while step // per_pool == number:
+            generator = torch.Generator().manual_seed(settings.seed * 20_000_003 + step)
+            yield pool.pick(torch.randperm(settings.pool, generator=generator)[: settings.batch_size])
+            step += 1
+
+
+def trainee_loss(trainee: Trainee, batch: Batch, strokes: str, settings: Pretrain, generator: torch.Generator) -> Tensor:
+    """Eq. 1 on one batch; `strokes` is dense, sparse or none."""
+    foundation, device = trainee.foundation, batch.latents.device
+    z_first = batch.latents[:, :, 0]
+    x0 = foundation.latent_space.to_model(batch.latents, z_first)
+    noise = torch.randn(x0.shape, generator=generator, device=device)
+    timesteps = draw_timesteps(foundation.scheduler, len(x0), settings.timestep_power, generator)
+    tracks, visibility = choose_strokes(batch.tracks, batch.visibility, strokes, generator)
+    keep = torch.rand(len(x0), generator=generator, device=device) >= settings.caption_dropout
+    captions = [caption if kept else "" for caption, kept in zip(batch.captions, keep.tolist(), strict=True)]
+    prediction = predict(trainee, foundation.scheduler.add_noise(x0, noise, timesteps), timesteps, captions, z_first,
+                         tracks, visibility)  # fmt: skip
+    return diffusion_loss(prediction, training_target(foundation.scheduler, x0, noise, timesteps))
+
+
+def predict(
+    trainee: Trainee,
+    x_t: Tensor,
+    timesteps: Tensor,
+    captions: list[str],
+    z_first: Tensor,
+    tracks: Tensor,
+    visibility: Tensor,
+) -> Tensor:
+    foundation, network = trainee.foundation, trainee.motion_controlnet
+    frames, height, width = x_t.shape[2], *(s * CODEC_FACTOR for s in x_t.shape[-2:])
+    text = repeat_per_frame(embed_text(foundation.tokenizer, foundation.text_encoder, captions), frames)
+    flow = flow_map(tracks, visibility, height, width)
+    condition = motion_condition(network.config, flow, tracks, visibility, z_first)
+    residuals = image_residuals(
+        foundation.image_controlnet, timesteps, text, *first_frame_condition(z_first, frames)
+    ) + motion_residuals(network, timesteps, text, condition)
+    return denoise(foundation.unet, x_t, timesteps, text, z_first, residuals)
+
+
+def choose_strokes(
+    tracks: Tensor, visibility: Tensor, strokes: str, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """All tracks, none, or 1..8 of them by motion intensity (Sec 2.2); unused places are invisible."""
+    if strokes == "dense":
+        return tracks, visibility
+    b, t = tracks.shape[:2]
+    step = (tracks[:, 1:] - tracks[:, :-1]).norm(dim=-1) * (visibility[:, 1:] & visibility[:, :-1])
+    intensity = step.sum(1) + 1e-6
+    usable = visibility[:, 0] & visibility[:, 1]
+    weight = (1 - PINNED_SHARE) * intensity / intensity.sum(1, keepdim=True) + PINNED_SHARE / intensity.shape[1]
+    chosen = torch.multinomial(weight * usable + 1e-12, MAX_STROKES, generator=generator)  # (B, 8)
+    count = torch.randint(1, MAX_STROKES + 1, (b, 1), generator=generator, device=tracks.device)
+    used = torch.arange(MAX_STROKES, device=tracks.device) < count * (strokes != "none")
+    index = chosen[:, None].expand(b, t, MAX_STROKES)
+    picked = tracks.gather(2, index[..., None].expand(-1, -1, -1, 2))
+    return picked, visibility.gather(2, index) & used[:, None]
+
+
+@torch.no_grad()
+def validate(trainee: Trainee, ema: EMAModel, batch: Batch, settings: Pretrain, device: str) -> dict[str, float]:
+    """EMA weights on unseen scenes: squared error of the one-step sample from noise, relative to a still copy's."""
+    parameters = trainee.parameters()
+    ema.store(parameters)
+    ema.copy_to(parameters)
+    foundation = trainee.foundation
+    z_first = batch.latents[:, :, 0]
+    x0 = foundation.latent_space.to_model(batch.latents, z_first)
+    noise = torch.randn(x0.shape, generator=torch.Generator(device).manual_seed(7), device=device)
+    timesteps = torch.full((len(x0),), foundation.scheduler.config.num_train_timesteps - 1, device=device)
+    figures = {}
+    for strokes in ("dense", "sparse", "none"):
+        generator = torch.Generator(device).manual_seed(11)
+        tracks, visibility = choose_strokes(batch.tracks, batch.visibility, strokes, generator)
+        sample = predict(trainee, noise, timesteps, batch.captions, z_first, tracks, visibility)
+        for kind in range(len(KINDS)):
+            error = diffusion_loss(sample[kind::3], x0[kind::3]) / x0[kind::3].pow(2).mean()
+            figures[f"{strokes}_{KINDS[(VALIDATION_SEED + kind) % 3]}"] = round(error.item(), 4)
+    ema.restore(parameters)
+    return figures
+
+
+def lr_factor(step: int, settings: Pretrain) -> float:
+    """Linear warm-up, a plateau, then a linear fall to 2 % over the last `decay_share` of the steps."""
+    warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    left = (settings.steps - step) / max(1.0, settings.decay_share * settings.steps)
+    return warm * max(0.02, min(1.0, left))
+
+
+def export(foundation: Foundation, params: Params, log: list[dict], seconds: float) -> None:
+    """Write the foundation folder: safetensors, configs, curve and the facts for its card."""
+    output = Path(params.pretrain.output)
+    foundation.save(output)
+    rows = [row for row in log if row["step"] % 20 == 0 or len(row) > 2]
+    names = sorted({name for row in rows for name in row}, key=lambda name: (name not in ("step", "loss"), name))
+    with (output / "curve.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, sorted(names, key=lambda name: name != "step"))
+        writer.writeheader()
+        writer.writerows(rows)
+    facts = {
+        "steps": len(log),
+        "hours": round(seconds / 3600, 2),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU",
+        "threads": torch.get_num_threads(),
+        "params": params.pretrain.model_dump(mode="json"),
+        "validation": {k: v for row in log if len(row) > 2 for k, v in row.items()},
+    }
+    (output / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _codec_images(params: Params) -> Tensor:
+    count, video = params.pretrain.codec_images, params.video
+    seeds = list(range(PRETRAIN_SEEDS - 2 * 10**6, PRETRAIN_SEEDS - 2 * 10**6 + count))
+    frames = [
+        render(sample_scenes(["camera"] * len(part), 3, part), video.width, video.height)[:, 2] * 2 - 1
+        for part in (seeds[i : i + 100] for i in range(0, count, 100))
+    ]
+    return torch.cat(frames)
+
+
+def _save_checkpoint(trainee, optimizer, ema, step: int, log: list[dict], seconds: float) -> None:
+    CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
+    state = {
+        "parameters": [p.detach().cpu() for p in trainee.parameters()],
+        "optimizer": optimizer.state_dict(),
+        "ema": ema.state_dict(),
+        "step": step,
+        "log": log,
+        "seconds": seconds,
+    }
+    temporary = CHECKPOINT.with_suffix(".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, CHECKPOINT)
+
+
+def _resume(trainee, optimizer, ema, device: str) -> tuple[int, list[dict], float]:
+    if not CHECKPOINT.is_file():
+        return 0, [], 0.0
+    state = torch.load(CHECKPOINT, map_location=device, weights_only=True)
+    with torch.no_grad():
+        for parameter, saved in zip(trainee.parameters(), state["parameters"], strict=True):
+            parameter.copy_(saved)
+    optimizer.load_state_dict(state["optimizer"])
+    ema.load_state_dict(state["ema"])
+    return state["step"], state["log"], state["seconds"]
+
+
+if __name__ == "__main__":
+    main()
