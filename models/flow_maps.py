@@ -31,7 +31,7 @@ def rasterise(tracks: Tensor, visibility: Tensor, height: int, width: int) -> Te
     if n == 0:
         return flow.view(b, 2, t, height, width)
     start, displacement = tracks[:, :-1], tracks[:, 1:] - tracks[:, :-1]
-    x, y = start.floor().long().unbind(-1)
+    x, y = start.trunc().long().unbind(-1)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     valid = inside & visibility[:, :-1] & visibility[:, 1:] & displacement.isfinite().all(-1)
     pixel = (y * width + x).where(valid, 0)

@@ -1,10 +1,12 @@
 """State dicts of the authors' networks, under the key names of diffusers' classes.
 
-Only keys that contain `.temporal_transformer.` change. `omcm_weights` is their object LoRA, `cmcm_weights` their camera LoRA.
+Only keys that contain `.temporal_transformer.` change. Their object LoRA is `omcm_weights`, their camera LoRA
+`cmcm_weights`.
 """
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -31,7 +33,7 @@ def diffusers_state_dict(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def read_checkpoint(path) -> dict[str, Tensor]:
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """A `.ckpt` of the authors, either the bare state dict or `{"global_step", "state_dict"}`."""
     content = torch.load(path, map_location="cpu", weights_only=True)
     return content.get("state_dict", content)

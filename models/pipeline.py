@@ -195,7 +195,8 @@ class ImageConductorPipeline(DiffusionPipeline):
             flow_maps: (1, 2, T, H, W) blurred, pixels per frame, instead of `trajectories`.
             num_frames, num_inference_steps, guidance_scale: None takes the model's own. guidance_scale 1 switches
                 classifier-free guidance off.
-            trajectory_guidance_scale: l_trajs of Eq. 5 in object mode; None is plain guidance, as camera mode always is.
+            trajectory_guidance_scale: l_trajs of Eq. 5 in object mode, l_obj in mode `both`. None is plain guidance,
+                as camera mode always is.
             latents: (S, C, T, h, w) initial noise, one for each video; drawn from `generator` if None.
             generator: one, or one for each video; a video depends on its own noise alone.
 

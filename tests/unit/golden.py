@@ -4,7 +4,6 @@ import json
 from functools import cache
 from pathlib import Path
 
-import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from peft import LoraConfig
 from safetensors.torch import load_file

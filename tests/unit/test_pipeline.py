@@ -1,5 +1,7 @@
 """The sampler with tiny networks of the real classes."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -82,17 +84,14 @@ def test_a_batch_is_its_items_one_by_one(pipe):
         torch.testing.assert_close(together[i : i + 1], alone)
 
 
-def test_residuals_are_made_once_for_each_timestep_however_many_seeds(pipe, image, monkeypatch):
-    calls = {"image_controlnet": 0, "motion_controlnet": 0, "unet": 0}
-    for name in calls:
-
-        def counted(*args, _name=name, _forward=getattr(pipe, name).forward, **kwargs):
-            calls[_name] += 1
-            return _forward(*args, **kwargs)
-
-        monkeypatch.setattr(getattr(pipe, name), "forward", counted)
+def test_residuals_are_made_once_for_each_timestep_however_many_seeds(pipe, image):
+    calls: Counter[str] = Counter()
+    networks = (pipe.image_controlnet, pipe.motion_controlnet, pipe.unet)
+    hooks = [n.register_forward_hook(lambda network, *_: calls.update([type(network).__name__])) for n in networks]
     pipe(image, "", STROKE, trajectory_guidance_scale=1.1, num_inference_steps=2, num_videos=4, output_type="latent")
-    assert calls == {"image_controlnet": 2, "motion_controlnet": 2 * 2, "unet": 2 * 2 * 4}
+    for hook in hooks:
+        hook.remove()
+    assert calls == {"ImageControlNet": 2, "MotionControlNet": 2 * 2, "MotionUNet": 2 * 2 * 4}
 
 
 def test_eq_5_with_weights_of_one_is_the_object_lora_itself(pipe):

@@ -1,0 +1,62 @@
+"""Closed forms of guidance."""
+
+import pytest
+import torch
+
+from models.branches import Branch, combine, plan
+from models.guidance import camera_and_object, camera_free, classifier_free
+
+NULL, TEXT, OBJECT, CAMERA = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0))
+
+
+def test_classifier_free_guidance_of_one_is_the_text_prediction():
+    torch.testing.assert_close(classifier_free(NULL, TEXT, 1.0), TEXT)
+    torch.testing.assert_close(classifier_free(NULL, TEXT, 0.0), NULL)
+
+
+def test_eq_5_without_trajectory_guidance_is_classifier_free_guidance_of_theta_0():
+    torch.testing.assert_close(camera_free(NULL, TEXT, OBJECT, 8.5, 0.0), classifier_free(NULL, TEXT, 8.5))
+
+
+def test_eq_5_with_both_weights_one_is_the_trajectory_prediction():
+    torch.testing.assert_close(camera_free(NULL, TEXT, OBJECT, 1.0, 1.0), OBJECT)
+
+
+def test_eq_5_weights_sum_to_one_so_that_it_commutes_with_a_change_of_prediction_type():
+    x_t, alpha, sigma = torch.ones(2, 3), 0.8, 0.6
+    to_sample = [(x_t - sigma * noise) / alpha for noise in (NULL, TEXT, OBJECT)]
+    guided_noise = camera_free(NULL, TEXT, OBJECT, 8.5, 1.1)
+    torch.testing.assert_close(camera_free(*to_sample, 8.5, 1.1), (x_t - sigma * guided_noise) / alpha)
+
+
+def test_camera_and_object_without_a_camera_difference_is_eq_5():
+    ours = camera_and_object(NULL, TEXT, (CAMERA, CAMERA), (OBJECT, TEXT), 8.5, 1.0, 1.1)
+    torch.testing.assert_close(ours, camera_free(NULL, TEXT, OBJECT, 8.5, 1.1))
+
+
+def test_plain_modes_put_their_lora_in_both_branches_as_the_authors_do():
+    assert plan("camera", 8.5, None) == [Branch("camera", "null"), Branch("camera", "text")]
+    assert plan("object", 8.5, None) == [Branch("object", "null"), Branch("object", "text")]
+    assert plan("camera", 8.5, 1.1) == plan("camera", 8.5, None)
+
+
+def test_eq_5_has_three_branches_of_which_one_has_the_object_lora():
+    assert plan("object", 8.5, 1.1) == [Branch(None, "null"), Branch(None, "text"), Branch("object", "text")]
+
+
+@pytest.mark.parametrize("mode", ["camera", "object", "both", "base", "none"])
+def test_a_scale_of_one_needs_no_null_branch(mode):
+    assert all(branch.prompt == "text" for branch in plan(mode, 1, None))
+
+
+@pytest.mark.parametrize("mode", ["camera", "object", "both", "base", "none"])
+@pytest.mark.parametrize("trajectory_scale", [None, 1.1])
+@pytest.mark.parametrize("scale", [1, 8.5])
+def test_where_all_branches_agree_guidance_changes_nothing(mode, scale, trajectory_scale):
+    predictions = dict.fromkeys(plan(mode, scale, trajectory_scale), TEXT)
+    torch.testing.assert_close(combine(mode, predictions, scale, trajectory_scale), TEXT)
+
+
+def test_an_unknown_mode_is_named():
+    with pytest.raises(ValueError, match="mode: 'zoom' is unknown; use camera, object, both"):
+        plan("zoom", 1, None)
