@@ -75,11 +75,14 @@ def run(split: Split, params: Params) -> None:
         for stale in place.ids() - items.keys():
             place.path(stale).unlink()
     missing = measured.prepare(items, made_by)
+    for clip_id in items.keys() - set(missing):
+        if not (kept.has(clip_id) or low.has(clip_id) or _read_facts(measured, clip_id)["reason"]):
+            missing.append(clip_id)
     neural = params.clips.flow == "raft"
     for _ in map_items(make_clip, [items[i] for i in missing], params.compute, f"clips@{split}", _crashed, neural):
         pass
 
-    facts = {clip_id: json.loads(measured.path(clip_id).read_text(encoding="utf-8")) for clip_id in items}
+    facts = {clip_id: _read_facts(measured, clip_id) for clip_id in items}
     scores = {clip_id: fact["motion_score"] for clip_id, fact in facts.items() if not fact["reason"]}
     least = least_motion(scores, params.clips.drop_share[split])
     for clip_id in scores:
@@ -117,8 +120,13 @@ def _write_facts(item: Item, result: Clip | Dropped) -> None:
     write_atomically(path, (json.dumps(facts) + "\n").encode())
 
 
+def _read_facts(measured: ItemFolder, clip_id: str) -> dict:
+    return json.loads(measured.path(clip_id).read_text(encoding="utf-8"))
+
+
 def _table(manifest: pd.DataFrame, facts: dict, least: set[str], params: Params, split: Split) -> list[dict]:
-    rows, first_with = [], {}
+    rows: list[dict] = []
+    first_with: dict[str, str] = {}
     for row in _rows(manifest):
         fact = facts.get(row.clip_id, asdict(Facts()) | {"reason": row.reason})
         reason = fact["reason"]

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -112,7 +113,7 @@ def draw_video(item: Scene) -> dict:
 def take_video(item: LocalVideo) -> dict:
     """Copy a local video, unless its content is there; return its row of the manifest."""
     source = item.source
-    facts = {"caption": source.caption, "start": source.start, "end": source.end}
+    facts: dict[str, Any] = {"caption": source.caption, "start": source.start, "end": source.end}
     if source.reason:
         return _row(source.video, None, reason=source.reason, **facts)
     try:

@@ -126,8 +126,8 @@ def _start_worker(workers: int, neural: bool, counter) -> None:
     if workers > 1:
         os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that the worker has yet to import
         cv2.setNumThreads(1)
-        if torch := sys.modules.get("torch"):
-            torch.set_num_threads(1)
+        if loaded := sys.modules.get("torch"):
+            loaded.set_num_threads(1)
 
 
 def _exit_with_parent() -> None:

@@ -24,7 +24,7 @@ def draw_tracks(
         (draws, max_tracks) int32 track indices, filled up with NO_TRACK.
     """
     intensity = motion_intensity(tracks, visibility)
-    moving = np.count_nonzero(intensity)
+    moving = int(np.count_nonzero(intensity))
     chosen = np.full((draws, max_tracks), NO_TRACK, np.int32)
     for row in chosen:
         count = min(int(rng.integers(1, max_tracks + 1)), moving)

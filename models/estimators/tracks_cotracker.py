@@ -1,5 +1,7 @@
 """Point tracks by CoTracker (Karaev et al., 2023), the paper's choice. Its licence is non-commercial."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -26,7 +28,7 @@ def load(name: str, weights: str | None = None) -> "CoTracker":
 
 
 class CoTracker:
-    def __init__(self, predictor: torch.nn.Module):
+    def __init__(self, predictor: Any):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.predictor = predictor.to(self.device).eval()
 

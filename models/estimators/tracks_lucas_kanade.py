@@ -7,6 +7,7 @@ point's in frame 0 and in the previous frame; in doubt, the camera's. Few points
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ CAMERA_BONUS = 1.0  # differences below are in grey levels, summed over the chan
 LOST = 40.0  # difference from frame 0 at which a point that was followed without a gap counts as lost
 FOUND = 20.0  # difference from frame 0 below which any point counts as seen
 
-_LUCAS_KANADE = {
+_LUCAS_KANADE: dict[str, Any] = {
     "winSize": (9, 9),
     "maxLevel": 3,
     "criteria": (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.01),

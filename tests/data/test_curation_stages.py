@@ -127,6 +127,16 @@ def test_removing_a_video_removes_what_came_of_it():
     assert contents() == one
 
 
+def test_a_clip_that_was_lost_is_made_again():
+    add_video("a.mp4", 1)
+    run(make_params())
+    before = contents()
+    (clip,) = curated_clips("mixed")
+    clip.video.unlink()
+    run(make_params())
+    assert contents() == before
+
+
 def test_another_parameter_makes_new_clips():
     add_video("a.mp4", 1)
     run(make_params())
