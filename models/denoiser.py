@@ -85,4 +85,5 @@ def repeat_per_frame(text: Tensor, frames: int) -> Tensor:
 def _unseen_sample(network: ImageControlNet | MotionControlNet, condition: Tensor) -> Tensor:
     """A stand-in for the noisy latents, which these ControlNets zero: only its shape counts."""
     b, _, t, h, w = condition.shape
-    return condition.new_zeros(b, network.config.in_channels, t, h, w)
+    bare = getattr(network, "module", network)  # training on several processes wraps the network
+    return condition.new_zeros(b, bare.config.in_channels, t, h, w)

@@ -1,14 +1,12 @@
 """The diffusion training objective (Eq. 1 and 3), as the foundation's own scheduler config defines it."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def draw_timesteps(scheduler, batch: int, power: float, generator: torch.Generator) -> Tensor:
-    """(B,) training timesteps T u^power with u uniform in 0..1; power 1 is uniform, below 1 favours noisy steps."""
+def draw_timesteps(scheduler, u: Tensor, power: float) -> Tensor:
+    """(B,) training timesteps T u^power for u (B,) uniform in 0..1; power 1 is uniform, below 1 favours noisy steps."""
     count = scheduler.config.num_train_timesteps
-    u = torch.rand(batch, generator=generator, device=generator.device)
     return (count * u**power).long().clamp(max=count - 1)
 
 

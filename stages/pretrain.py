@@ -138,7 +138,11 @@ def build(params: Params, device: str) -> Trainee:
         image_controlnet, list(settings.condition), settings.flow_scale, CODEC_FACTOR, settings.seed
     )
     for network in (image_controlnet, motion_controlnet):
-        for module in (network.controlnet_cond_embedding, *network.controlnet_down_blocks, network.controlnet_mid_block):
+        for module in (
+            network.controlnet_cond_embedding,
+            *network.controlnet_down_blocks,
+            network.controlnet_mid_block,
+        ):
             module.reset_parameters()
     foundation = Foundation(
         unet=unet,
@@ -190,13 +194,16 @@ def stream(params: Params, foundation: Foundation, step: int, device: str) -> It
             step += 1
 
 
-def trainee_loss(trainee: Trainee, batch: Batch, strokes: str, settings: Pretrain, generator: torch.Generator) -> Tensor:
+def trainee_loss(
+    trainee: Trainee, batch: Batch, strokes: str, settings: Pretrain, generator: torch.Generator
+) -> Tensor:
     """Eq. 1 on one batch; `strokes` is dense, sparse or none."""
     foundation, device = trainee.foundation, batch.latents.device
     z_first = batch.latents[:, :, 0]
     x0 = foundation.latent_space.to_model(batch.latents, z_first)
     noise = torch.randn(x0.shape, generator=generator, device=device)
-    timesteps = draw_timesteps(foundation.scheduler, len(x0), settings.timestep_power, generator)
+    u = torch.rand(len(x0), generator=generator, device=device)
+    timesteps = draw_timesteps(foundation.scheduler, u, settings.timestep_power)
     tracks, visibility = choose_strokes(batch.tracks, batch.visibility, strokes, generator)
     keep = torch.rand(len(x0), generator=generator, device=device) >= settings.caption_dropout
     captions = [caption if kept else "" for caption, kept in zip(batch.captions, keep.tolist(), strict=True)]

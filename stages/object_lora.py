@@ -1,0 +1,53 @@
+"""The object LoRA on mixed data, with the camera LoRA loaded and frozen (Eq. 2 to 4): `python -m stages.object_lora`.
+
+theta_mixed = theta_0 + sg[dtheta_cam] + dtheta_obj, optimised for L_mixed + weight * L_ortho.
+"""
+
+import sys
+from pathlib import Path
+
+from torch import Tensor
+
+from models.foundation import Foundation, FoundationError
+from models.lora import add_lora, load_lora, save_lora
+from models.networks import MotionControlNet
+from models.orthogonal_loss import orthogonal_loss
+from stages import camera_lora, motion_controlnet
+from stages.contracts import ContractError
+from stages.params import Params, ParamsError, load_params
+from stages.tracking import StageRun, stage_run
+from stages.training import FOUNDATION, Job, TrainingItems, train
+
+OUTPUT = Path("artifacts/object_lora")
+
+
+def run(params: Params, tracker: StageRun) -> None:
+    settings = params.object_lora
+    network = MotionControlNet.from_pretrained(motion_controlnet.OUTPUT)
+    load_lora(network, "camera", camera_lora.OUTPUT)
+    parameters = add_lora(network, "object", settings.rank, settings.seed)
+    items = TrainingItems("mixed", params, settings, lambda item: "sparse")
+
+    def extra_loss() -> dict[str, Tensor]:
+        if settings.orthogonal_loss == "off":
+            return {}
+        return {"orthogonal_loss": settings.orthogonal_weight * orthogonal_loss(network, settings.orthogonal_loss)}
+
+    job = Job("object_lora", settings, settings.steps, network, parameters, items, extra_loss)
+    train(job, Foundation.load(FOUNDATION), OUTPUT, tracker)
+    save_lora(network, "object", OUTPUT)
+
+
+def main() -> None:
+    try:
+        params = load_params()
+        with stage_run("object_lora", params) as tracker:
+            run(params, tracker)
+            tracker.artifact(OUTPUT / "loss.csv")
+            tracker.weights(OUTPUT)
+    except (ParamsError, ContractError, FoundationError) as error:
+        sys.exit(f"object_lora: {error}")
+
+
+if __name__ == "__main__":
+    main()
