@@ -30,6 +30,7 @@ from models.curation.crop import cover_crop
 from models.flow_maps import flow_map
 from models.foundation import Foundation
 from models.latent_space import LatentSpace
+from models.lora import load_lora, save_lora
 from models.networks import ImageControlNet, MotionControlNet, MotionUNet
 from models.trajectories import parse_trajectories, stroke_tracks
 
@@ -131,9 +132,7 @@ class ImageConductorPipeline(DiffusionPipeline):
         motion_controlnet = MotionControlNet.from_pretrained(folder / "motion_controlnet", torch_dtype=torch_dtype)
         for name in LORAS:
             if (folder / f"{name}_lora").is_dir():
-                motion_controlnet.load_lora_adapter(
-                    str(folder / f"{name}_lora"), adapter_name=name, prefix=None, use_safetensors=True
-                )
+                load_lora(motion_controlnet, name, folder / f"{name}_lora")
         motion_controlnet.to(torch_dtype).requires_grad_(False).eval()
         path = folder / SETTINGS_FILE
         settings = Settings(**json.loads(path.read_text())) if path.is_file() else None
@@ -145,7 +144,7 @@ class ImageConductorPipeline(DiffusionPipeline):
         self.foundation.save(folder)
         without_loras(self.motion_controlnet).save_pretrained(folder / "motion_controlnet")
         for name in loaded_loras(self.motion_controlnet):
-            self.motion_controlnet.save_lora_adapter(folder / f"{name}_lora", adapter_name=name)
+            save_lora(self.motion_controlnet, name, folder / f"{name}_lora")
         (folder / SETTINGS_FILE).write_text(json.dumps(vars(self.settings), indent=2) + "\n")
 
     @property
@@ -189,7 +188,8 @@ class ImageConductorPipeline(DiffusionPipeline):
             image: scaled to cover the model's frame and centre-cropped; strokes are transformed with it.
             prompt, negative_prompt: texts; the second is `null` of guidance.
             trajectories: whatever `models.trajectories.parse_trajectories` reads.
-            mode: what the strokes mean; `both` moves objects by `trajectories`, the camera by `camera_trajectories`.
+            mode: what the strokes mean; `both` moves objects by `trajectories` and the camera by
+                `camera_trajectories`, which the other modes do not look at.
             image_latents: (1, C, h, w) or (1, C, 1, h, w) in the VAE's scaled space, instead of `image`.
             prompt_embeds, negative_prompt_embeds: (1, L, D), instead of the texts.
             flow_maps: (1, 2, T, H, W) blurred, pixels per frame, instead of `trajectories`.
@@ -233,7 +233,9 @@ class ImageConductorPipeline(DiffusionPipeline):
         else:
             drawn = parse_trajectories(trajectories)
             if mode == "both" and not drawn.camera_strokes:
-                raise ValueError("camera_trajectories: mode both needs at least one camera stroke")
+                raise ValueError("camera_trajectories: mode both needs at least one stroke")
+            if mode != "both" and not drawn.strokes:
+                raise ValueError(f"trajectories: mode {mode} needs at least one stroke")
             strokes = {"": drawn.strokes, "camera_": drawn.camera_strokes if mode == "both" else ()}
             for prefix, chosen in strokes.items():
                 tracks, visibility = stroke_tracks(chosen, drawn.canvas, self._frame, num_frames)

@@ -121,7 +121,9 @@ def test_what_is_wrong_is_named(data, message):
         parse_trajectories(data)
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.json", b"{"), ("b.json", b"\xff\xfe"), ("c.npy", b"x"), ("d.json", b"")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.json", b"{"), ("b.json", b"\xff\xfe"), ("c.npy", b"x"), ("d.json", b"")]
+)
 def test_an_unreadable_file_is_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(TrajectoryError, match=name):

@@ -2,11 +2,11 @@
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
-from peft import LoraConfig
 from torch import Tensor, nn
 
 from models.foundation import Foundation
 from models.latent_space import LatentSpace
+from models.lora import add_lora
 from models.networks import ImageControlNet, MotionControlNet, MotionUNet, condition_channels
 from models.pipeline import ImageConductorPipeline, Settings
 from models.pocket import pocket_text_encoder, pocket_tokenizer
@@ -61,8 +61,7 @@ def pipeline(first_frame: bool = True, condition: tuple[str, ...] = ("flow", "fi
         flow_scale=3.0,
     )
     for name in ("camera", "object"):
-        targets = ["to_q", "to_v", "conv1", "proj_in", "controlnet_cond_embedding"]
-        motion_controlnet.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=targets), name)
+        add_lora(motion_controlnet, name, rank=2, seed=seed)
     for network in (*foundation.networks(), motion_controlnet):
         randomise(network)
     pipe = ImageConductorPipeline.assemble(foundation, motion_controlnet, SETTINGS)
