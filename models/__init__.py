@@ -1,4 +1,7 @@
-"""How: networks, LoRA, guidance, sampler, trajectories, estimators, metrics. Knows nothing of DVC, Prefect or MLflow."""
+"""How: networks, LoRA, guidance, sampler, trajectories, estimators, metrics.
+
+Knows nothing of DVC, Prefect or MLflow (the pyfunc module apart).
+"""
 
 from models.torchvision_ops import ensure_torchvision_ops
 

@@ -2,7 +2,7 @@
 
 - `flow`: the blurred flow map, times `flow_scale`, pixel-unshuffled to latent size (the paper; the authors' weights).
 - `first_frame_latents`: the first frame's latent at each track's start, copied to where the track is in each frame,
-  plus a mask channel. The flow map says how fast a place moves; this says what should be there. One step past the paper.
+  plus a mask channel. The flow map says how fast a place moves; this says what should be there (past the paper).
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def unshuffled_flow(flow_maps: Tensor, scale: float, factor: int) -> Tensor:
 
 
 def copied_latents(tracks: Tensor, visibility: Tensor, first_latents: Tensor, factor: int) -> Tensor:
-    """(B, C + 1, T, h, w): latents carried along the tracks, weighted by Gaussians; the last channel is their coverage."""
+    """(B, C + 1, T, h, w): latents carried along the tracks, weighted by Gaussians; last channel: their coverage."""
     b, t, n, _ = tracks.shape
     channels, h, w = first_latents.shape[1:]
     if n == 0:

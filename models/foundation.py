@@ -94,9 +94,8 @@ class Foundation:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, C, T, h, w) to frames (B, T, 3, H, W) in 0..1, one frame at a time in memory."""
-        frames = [
-            self.vae.decode(frame / self.vae.config.scaling_factor).sample for frame in latents.to(self.vae.dtype).unbind(2)
-        ]
+        scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        frames = [self.vae.decode(frame).sample for frame in scaled.unbind(2)]
         return ((torch.stack(frames, 1) + 1) / 2).clamp(0, 1)
 
     @torch.no_grad()

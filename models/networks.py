@@ -78,7 +78,7 @@ class MotionUNet(_ExtendsConfig, UNetMotionModel):
 
 
 class ImageControlNet(_ExtendsConfig, SparseControlNetModel):
-    """SparseCtrl: condition = first-frame latents and zero frames, plus a mask channel. Never sees the noisy latents."""
+    """SparseCtrl: condition = first-frame latents and zero frames, plus a mask channel. Never sees noisy latents."""
 
     def __init__(self, *args, motion_norm_num_groups: int = MOTION_NORM_GROUPS, **kwargs):
         super().__init__(*args, **kwargs)

@@ -185,7 +185,7 @@ def train(job: Job, foundation: Foundation, output: Path, run: StageRun) -> None
 
 
 class Checkpoint:
-    """The state of a training run on disk: written whole or not at all, and found only by the run that it belongs to."""
+    """The state of a training run on disk: whole or absent, and found only by the run that it belongs to."""
 
     def __init__(self, job: Job, optimizer, schedule, ema: EMAModel):
         self.job, self.optimizer, self.schedule, self.ema = job, optimizer, schedule, ema
