@@ -93,6 +93,14 @@ class Response(BaseModel):
     cropped: str
 
 
+class Refusal(MlflowException):
+    """Keeps its message: the scoring server would put the whole request in front of it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "message" or "message" not in vars(self):
+            super().__setattr__(name, value)
+
+
 class ImageConductorModel(mlflow.pyfunc.PythonModel):
     """Answers one request at a time; a lock keeps the server's threads from sharing the networks."""
 
@@ -107,19 +115,17 @@ class ImageConductorModel(mlflow.pyfunc.PythonModel):
         """Make the videos.
 
         Raises:
-            MlflowException: INVALID_PARAMETER_VALUE names the bad field, RESOURCE_EXHAUSTED says that memory ran out,
+            Refusal: INVALID_PARAMETER_VALUE names the bad field, RESOURCE_EXHAUSTED says that memory ran out,
                 INTERNAL_ERROR is everything else, with details in the server's log only.
         """
         if not 1 <= len(model_input) <= MAX_REQUESTS:
-            raise MlflowException(
-                f"inputs: 1 to {MAX_REQUESTS} records, got {len(model_input)}", INVALID_PARAMETER_VALUE
-            )
+            raise Refusal(f"inputs: 1 to {MAX_REQUESTS} records, got {len(model_input)}", INVALID_PARAMETER_VALUE)
         prepared = []
         for i, request in enumerate(model_input):
             try:
                 prepared.append(arguments(request))
             except ValueError as error:
-                raise MlflowException(f"inputs[{i}].{error}", INVALID_PARAMETER_VALUE) from None
+                raise Refusal(f"inputs[{i}].{error}", INVALID_PARAMETER_VALUE) from None
         return [self._answer(i, request, prepared[i]) for i, request in enumerate(model_input)]
 
     def _answer(self, index: int, request: Request, inputs: dict[str, Any]) -> Response:
@@ -128,12 +134,12 @@ class ImageConductorModel(mlflow.pyfunc.PythonModel):
             with self._lock:
                 return generate(self._pipeline, request, inputs)
         except ValueError as error:
-            raise MlflowException(f"inputs[{index}].{error}", INVALID_PARAMETER_VALUE) from None
+            raise Refusal(f"inputs[{index}].{error}", INVALID_PARAMETER_VALUE) from None
         except torch.OutOfMemoryError:
-            raise MlflowException("out of memory; try fewer steps or later", RESOURCE_EXHAUSTED) from None
+            raise Refusal("out of memory; try fewer steps or later", RESOURCE_EXHAUSTED) from None
         except Exception:
             log.exception("request failed")
-            raise MlflowException("the video could not be made; see the server's log", INTERNAL_ERROR) from None
+            raise Refusal("the video could not be made; see the server's log", INTERNAL_ERROR) from None
 
 
 def load_pipeline(folder: str | Path) -> ImageConductorPipeline:
@@ -141,6 +147,18 @@ def load_pipeline(folder: str | Path) -> ImageConductorPipeline:
     pipeline = ImageConductorPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def registered_model_folder(address: str) -> Path:
+    """Fetch the saved model behind `models:/name@alias` or `models:/name/version`.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{address}/artifacts/model"))
+    except (MlflowException, OSError) as error:
+        raise ValueError(f"{address}: no such model in {mlflow.get_tracking_uri()}: {error}") from None
 
 
 def arguments(request: Request) -> dict[str, Any]:

@@ -1,0 +1,136 @@
+"""The command `image-conductor`.
+
+image-conductor generate --image lake.png --trajectories strokes.json --prompt "a lake" --mode object --output lake.mp4
+"""
+
+import argparse
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from models.branches import MODES
+from models.trajectories import load_trajectories
+
+if TYPE_CHECKING:
+    from models.pipeline import ImageConductorPipeline
+
+DEFAULT_MODEL = "artifacts/model"
+REGISTRY_SCHEMES = ("models:", "runs:")
+FORMATS = (".mp4", ".gif")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command. What the user can put right ends with one line on stderr and status 1 (2 for bad options)."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError) as error:
+        sys.exit(f"image-conductor: {error}")
+
+
+def generate(options: argparse.Namespace) -> None:
+    """Make one video from an image, strokes and a prompt."""
+    if options.output.suffix not in FORMATS:
+        raise ValueError(f"--output: {options.output} must end in {' or '.join(FORMATS)}")
+    image = read_image(options.image)
+    trajectories = load_trajectories(options.trajectories, canvas=image.size)
+    pipeline = load_model(options.model)
+
+    import torch
+
+    from models.video import encode_gif, encode_mp4
+
+    seed = secrets.randbelow(2**31) if options.seed is None else options.seed
+    trajectory_guidance_scale = options.trajectory_guidance_scale
+    if trajectory_guidance_scale is None and not options.plain_guidance:
+        trajectory_guidance_scale = pipeline.settings.trajectory_guidance_scale
+    result = pipeline(
+        image,
+        options.prompt,
+        trajectories,
+        options.mode,
+        negative_prompt=options.negative_prompt,
+        num_inference_steps=options.steps,
+        guidance_scale=options.guidance_scale,
+        trajectory_guidance_scale=trajectory_guidance_scale,
+        generator=torch.Generator().manual_seed(seed),
+        output_type="np",
+    )
+    frames = (np.asarray(result.frames[0]) * 255).round().astype(np.uint8)
+    encode = encode_gif if options.output.suffix == ".gif" else encode_mp4
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_bytes(encode(frames, pipeline.settings.fps))
+    cropped = f", cropped {result.cropped}" if result.cropped else ""
+    print(f"{options.output}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}, seed {seed}{cropped}")
+
+
+def read_image(path: Path) -> Image.Image:
+    """An upright RGB picture.
+
+    Raises:
+        ValueError: the file is missing or no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except FileNotFoundError:
+        raise ValueError(f"--image: {path}: no such file") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
+        raise ValueError(f"--image: {path}: not a readable picture") from None
+
+
+def load_model(address: str) -> "ImageConductorPipeline":
+    """A saved model's folder, or a registered model such as `models:/image-conductor@champion`."""
+    import torch
+
+    from models.pipeline import ImageConductorPipeline
+
+    if address.startswith(REGISTRY_SCHEMES):
+        from models.pyfunc import registered_model_folder
+
+        folder = registered_model_folder(address)
+    else:
+        folder = Path(address)
+        if not folder.is_dir():
+            raise ValueError(f"--model: {folder}: no such folder; make one with `make repro`, or give another")
+    return ImageConductorPipeline.from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="image-conductor", description="Animate an image along drawn trajectories.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    make = commands.add_parser("generate", help="make a video")
+    make.set_defaults(run=generate)
+    make.add_argument("--image", type=Path, required=True, help="first frame; scaled and centre-cropped to the model's")
+    make.add_argument("--trajectories", type=Path, required=True, help="strokes: .json, or .npy in pixels of the image")
+    make.add_argument("--prompt", default="", help="what the video shows")
+    make.add_argument("--negative-prompt", default="", help="what classifier-free guidance leads away from")
+    make.add_argument("--mode", choices=MODES, default="object", help="what the strokes move; default: object")
+    make.add_argument("--output", type=Path, required=True, help="video file, .mp4 or .gif")
+    make.add_argument(
+        "--model", default=DEFAULT_MODEL, help=f"saved model, or models:/name@alias; default: {DEFAULT_MODEL}"
+    )
+    make.add_argument("--seed", type=_seed, help="repeats a video; drawn if left out")
+    make.add_argument("--steps", type=int, help="sampling steps; the model's own if left out")
+    make.add_argument("--guidance-scale", type=float, help="of the prompt, 1 is off; the model's own if left out")
+    trajectory = make.add_mutually_exclusive_group()
+    trajectory.add_argument(
+        "--trajectory-guidance-scale", type=float, help="l_trajs of Eq. 5; the model's own if left out"
+    )
+    trajectory.add_argument("--plain-guidance", action="store_true", help="classifier-free guidance only, no Eq. 5")
+    return parser
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed < 2**63:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 2^63 - 1, got {seed}")
+    return seed
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The command line, with a tiny model."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.cli import main
+from models.video import read_video
+from tests.unit import tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "model"
+    tiny.pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(model, tmp_path, capsys):
+    """Run `generate` on a picture and a stroke, with options replaced; the output file and what was printed."""
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "i.png")
+    stroke = {"width": 32, "height": 32, "trajectories": [[[16, 16], [20, 16]]]}
+    (tmp_path / "t.json").write_text(json.dumps(stroke))
+
+    def generate(**replaced):
+        options = {"image": "i.png", "trajectories": "t.json", "output": "out/v.mp4"}
+        paths = {key: tmp_path / value for key, value in (options | replaced).items() if key in options}
+        others = {"model": model} | {key: value for key, value in replaced.items() if key not in options}
+        main(["generate", *(f"--{key}={value}" for key, value in {**paths, **others}.items())])
+        return paths["output"], capsys.readouterr().out
+
+    return generate
+
+
+def test_generate_writes_a_video_that_a_seed_repeats(run):
+    output, said = run(seed=3)
+    frames, _ = read_video(output)
+    assert frames.shape == (tiny.FRAMES, tiny.HEIGHT, tiny.WIDTH, 3)
+    assert "seed 3, cropped 11 pixels of the height" in said
+    first = output.read_bytes()
+    assert run(seed=3)[0].read_bytes() == first
+    assert run(seed=4)[0].read_bytes() != first
+
+
+def test_generate_writes_a_gif(run):
+    output, _ = run(output="v.gif", mode="camera")
+    with Image.open(output) as gif:
+        assert gif.n_frames == tiny.FRAMES
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image": "none.png"}, "--image: .*no such file"),
+        ({"image": "t.json"}, "--image: .*not a readable picture"),
+        ({"trajectories": "none.json"}, "none.json: no such file"),
+        ({"trajectories": "i.png"}, "i.png: not readable"),
+        ({"output": "v.avi"}, "--output: .*must end in .mp4 or .gif"),
+        ({"model": "nowhere"}, "--model: nowhere: no such folder"),
+        ({"steps": 0}, "num_inference_steps"),
+        ({"mode": "both"}, "camera_trajectories"),
+    ],
+)
+def test_a_mistake_is_one_line(run, options, message):
+    with pytest.raises(SystemExit, match=rf"^image-conductor: .*{message}"):
+        run(**options)
+
+
+@pytest.mark.parametrize("options", [{"mode": "zoom"}, {"seed": "x"}, {"seed": -1}])
+def test_a_bad_option_ends_with_usage(run, options):
+    with pytest.raises(SystemExit) as refused:
+        run(**options)
+    assert refused.value.code == 2
