@@ -43,8 +43,8 @@ def run(split: Split, params: Params) -> None:
         frames = torch.from_numpy(read_video(clip.video)[0]).permute(0, 3, 1, 2) / 255
         parts = [base.encode_images(part.to(base.vae.device)) for part in frames.split(params.latents.batch_size)]
         data = {
-            "latents": torch.cat(parts).half().cpu(),
-            "text": base.encode_text([clip.caption])[0].half().cpu(),
+            "latents": torch.cat(parts).half().cpu().contiguous(),
+            "text": base.encode_text([clip.caption])[0].half().cpu().contiguous(),
         }
         write_atomically(folder.path(clip.clip_id), save(data, {"caption": clip.caption}))
 
