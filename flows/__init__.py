@@ -1,0 +1,1 @@
+"""When the pipeline runs: Prefect flows over `dvc repro`, their schedules and the slots of the GPU."""

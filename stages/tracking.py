@@ -148,6 +148,15 @@ def connect(settings: MLflow) -> tuple[Any, str]:
         return mlflow, experiment.experiment_id
 
 
+def newest_run(experiment: str, stage: str, tags: Mapping[str, str]) -> str | None:
+    """The id of the last run of `stage` that has all `tags`; None if there is none."""
+    from mlflow import MlflowClient
+
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in {"stage": stage, **tags}.items())
+    runs = MlflowClient().search_runs([experiment], wanted, max_results=1)
+    return runs[0].info.run_id if runs else None
+
+
 def provenance() -> dict[str, str]:
     """What code and data a run stands on: the git commit, and the hash of dvc.lock as it is now."""
     git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)

@@ -1,0 +1,176 @@
+"""One folder for the model, MLflow's registry for its service: `python -m stages.register`.
+
+Writes artifacts/model and metrics/registration.json. A new version is registered each time; the alias moves to it only
+if its trajectory errors, against those of a still copy of the image, are within the limits of params.yaml.
+"""
+
+import base64
+import importlib.metadata
+import io
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from models.pipeline import SETTINGS_FILE, Settings
+from models.scenes import render, sample_scenes
+from stages.items import write_atomically
+from stages.params import Params, ParamsError, Register, load_params
+from stages.tracking import connect, newest_run, provenance, stage_run, weights_hash
+
+FOUNDATION = Path("artifacts/foundation")
+TRAINED = tuple(Path("artifacts") / name for name in ("motion_controlnet", "camera_lora", "object_lora"))
+MODEL = Path("artifacts/model")
+EVALUATION = Path("metrics/evaluation.json")
+REGISTRATION = Path("metrics/registration.json")
+CODE = Path("models")
+WEIGHTS_AND_CONFIGS = ("*.safetensors", "*config.json")
+SERVING_PACKAGES = (
+    "accelerate av diffusers mlflow numpy opencv-python-headless peft pillow pydantic safetensors scipy tokenizers "
+    "torch torchvision transformers"
+).split()
+
+
+@dataclass(frozen=True)
+class Check:
+    """One trajectory error against its limit, in pixels; None where it was not measured."""
+
+    px: float | None
+    limit: float | None
+    passed: bool
+
+    def __str__(self) -> str:
+        if self.px is None or self.limit is None:
+            return "was not measured"
+        return f"{self.px:.2f} px {'is within' if self.passed else 'is not within'} its limit {self.limit:.2f} px"
+
+
+def run(params: Params) -> None:
+    assemble(MODEL, params)
+    checks = judge(json.loads(EVALUATION.read_text(encoding="utf-8")), params.register_)
+    moved = all(check.passed for check in checks.values())
+    decision = {
+        "model_name": params.register_.model_name,
+        "weights": weights_hash(MODEL),
+        "alias": params.register_.alias,
+        "alias_moves": moved,
+        "why": explain(checks),
+        "checks": {name: asdict(check) for name, check in checks.items()},
+    }
+    version = log_and_register(params, moved, decision)
+    write_atomically(REGISTRATION, (json.dumps(decision, indent=2) + "\n").encode())
+    alias = f"now {params.register_.alias}" if moved else f"not {params.register_.alias}"
+    print(
+        f"{params.register_.model_name} version {version}, {alias}: {decision['why']}\n"
+        f"  one folder: {MODEL}   decision: {REGISTRATION}\n"
+        f"  look at it: make ui   serve it: make serve   use it: image-conductor generate --model {MODEL} …"
+    )
+
+
+def assemble(folder: Path, params: Params) -> None:
+    """Copy foundation, motion ControlNet and LoRAs, without curves and checkpoints, into one folder."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    shutil.copytree(FOUNDATION, folder)
+    for source in TRAINED:
+        files = [path for pattern in WEIGHTS_AND_CONFIGS for path in sorted(source.glob(pattern))]
+        if not any(path.suffix == ".safetensors" for path in files):
+            raise FileNotFoundError(f"{source}: no weights; run the stage {source.name} first")
+        (folder / source.name).mkdir()
+        for path in files:
+            shutil.copyfile(path, folder / source.name / path.name)
+    video = params.video.model_dump(include={"width", "height", "frames", "fps"})
+    settings = Settings(**video, **params.sampler.model_dump())
+    write_atomically(folder / SETTINGS_FILE, (json.dumps(asdict(settings), indent=2) + "\n").encode())
+
+
+def judge(evaluation: Mapping[str, Any], settings: Register) -> dict[str, Check]:
+    """The trajectory errors of the two LoRAs against those of a still copy."""
+    return {
+        "cam_mc": _check(evaluation["cam_mc"], "camera_lora", settings.max_cam_mc_ratio),
+        "obj_mc": _check(evaluation["obj_mc"], "object_lora", settings.max_obj_mc_ratio),
+    }
+
+
+def explain(checks: Mapping[str, Check]) -> str:
+    """The decision in one sentence."""
+    return "; ".join(f"{name} {check}" for name, check in checks.items())
+
+
+def log_and_register(params: Params, moved: bool, decision: Mapping[str, Any]) -> str:
+    """Log the model and its decision to MLflow, register it, move the alias if `moved`; return the new version."""
+    name, alias = params.register_.model_name, params.register_.alias
+    mlflow, experiment = connect(params.mlflow)
+    with stage_run("register", params) as run:
+        links = _links(experiment)
+        run.tags(links)
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(CODE / "pyfunc.py"),
+            artifacts={"model": str(MODEL)},
+            code_paths=[str(CODE)],
+            input_example={"inputs": [example_request(params)]},
+            pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in SERVING_PACKAGES],
+            registered_model_name=name,
+        )
+        version = str(info.registered_model_version)
+        client = mlflow.MlflowClient()
+        for tag, value in {**provenance(), **links, "weights": decision["weights"]}.items():
+            client.set_model_version_tag(name, version, tag, value)
+        client.update_model_version(name, version, decision["why"])
+        if moved:
+            client.set_registered_model_alias(name, alias, version)
+        mlflow.log_dict(dict(decision), REGISTRATION.name)
+    return version
+
+
+def example_request(params: Params) -> dict[str, Any]:
+    """A request that the service answers: a procedural scene, and a stroke to the right from its middle."""
+    width, height = params.video.width, params.video.height
+    frame = render(sample_scenes(["object"], 1, [0]), width, height)[0, 0]
+    picture = io.BytesIO()
+    _to_image(frame).save(picture, "PNG")
+    return {
+        "image": base64.b64encode(picture.getvalue()).decode(),
+        "trajectories": [[[width / 2, height / 2], [width * 3 / 4, height / 2]]],
+        "mode": "object",
+        "prompt": "",
+        "seed": 0,
+    }
+
+
+def _check(errors: Mapping[str, Any], method: str, ratio: float) -> Check:
+    px, still = (errors.get(name, {}).get("px") for name in (method, "still"))
+    if px is None or still is None:
+        return Check(px, None, False)
+    return Check(px, ratio * still, px <= ratio * still)
+
+
+def _links(experiment: str) -> dict[str, str]:
+    """Tags that lead from the registered model to the hashes of its weights and the runs that made and measured it."""
+    hashes = {f"weights.{folder.name}": weights_hash(folder) for folder in TRAINED}
+    makers = {
+        f"run.{folder.name}": newest_run(
+            experiment, folder.name, {f"weights.{folder.name}": hashes[f"weights.{folder.name}"]}
+        )
+        for folder in TRAINED
+    }
+    makers["run.evaluate"] = newest_run(experiment, "evaluate", hashes)
+    return hashes | {name: run for name, run in makers.items() if run}
+
+
+def _to_image(frame: Tensor) -> Image.Image:
+    return Image.fromarray((frame.permute(1, 2, 0) * 255).round().byte().numpy())
+
+
+if __name__ == "__main__":
+    try:
+        run(load_params())
+    except (ParamsError, FileNotFoundError) as error:
+        sys.exit(f"register: {error}")
