@@ -7,7 +7,7 @@ video = pipe(image, "a red circle", trajectories, mode="object", generator=torch
 
 import json
 import math
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -133,7 +133,9 @@ class ImageConductorPipeline(DiffusionPipeline):
         for name in LORAS:
             if (folder / f"{name}_lora").is_dir():
                 load_lora(motion_controlnet, name, folder / f"{name}_lora")
-        motion_controlnet.to(torch_dtype).requires_grad_(False).eval()
+        if torch_dtype != torch.float32:
+            motion_controlnet.to(torch_dtype)
+        motion_controlnet.requires_grad_(False).eval()
         path = folder / SETTINGS_FILE
         settings = Settings(**json.loads(path.read_text())) if path.is_file() else None
         return cls.assemble(foundation, motion_controlnet, settings)
@@ -213,18 +215,11 @@ class ImageConductorPipeline(DiffusionPipeline):
         guidance_scale = self.settings.guidance_scale if guidance_scale is None else guidance_scale
 
         # 2. Image and text
-        cropped = ""
-        if image is not None:
-            if self.vae is None:
-                raise ValueError("image: this pipeline has no VAE; give image_latents")
-            pixels, cropped = self.fit_image(image)
-            first = self.foundation.encode_images(pixels.to(self._execution_device))
-        else:
-            first = image_latents[:, :, 0] if image_latents.ndim == 5 else image_latents
-        text = prompt_embeds if prompt is None else self._embed("prompt", prompt)
-        null = negative_prompt_embeds
-        if null is None and guidance_scale != 1:
-            null = self._embed("negative_prompt", negative_prompt)
+        first, cropped = self._first_latents(image, image_latents)
+        text = self._embedded("prompt", prompt, prompt_embeds)
+        null = None
+        if guidance_scale != 1:
+            null = self._embedded("negative_prompt", negative_prompt, negative_prompt_embeds)
 
         # 3. Strokes
         motion: dict[str, Tensor] = {}
@@ -312,7 +307,7 @@ class ImageConductorPipeline(DiffusionPipeline):
         if scale != 1 and negative_prompt_embeds is None:
             raise ValueError("negative_prompt_embeds: needed for a guidance_scale other than 1")
         branches = plan(mode, scale, trajectory_guidance_scale)
-        missing = {branch.lora for branch in branches} - {None, *loaded_loras(self.motion_controlnet)}
+        missing = {branch.lora for branch in branches if branch.lora} - set(loaded_loras(self.motion_controlnet))
         if missing:
             raise ValueError(
                 f"mode: {mode} needs the LoRA {', '.join(sorted(missing))}, which this model does not have"
@@ -329,12 +324,12 @@ class ImageConductorPipeline(DiffusionPipeline):
         texts = {
             name: denoiser.repeat_per_frame(embeds.to(**place).expand(batch, -1, -1), frames)
             for name, embeds in {"text": prompt_embeds, "null": negative_prompt_embeds}.items()
-            if name in {branch.prompt for branch in branches}
+            if embeds is not None and name in {branch.prompt for branch in branches}
         }
-        strokes = {"object": (tracks, visibility), "camera": (camera_tracks, camera_visibility)}
+        strokes = _given(object=(tracks, visibility), camera=(camera_tracks, camera_visibility))
         conditions = {
             name: self._condition(name, strokes, flow_maps, first)
-            for name in {branch.strokes for branch in branches} - {None}
+            for name in {branch.strokes for branch in branches if branch.strokes}
         }
         image_condition = denoiser.first_frame_condition(first, frames)
 
@@ -352,7 +347,10 @@ class ImageConductorPipeline(DiffusionPipeline):
                     text = texts[branch.prompt]
                     residuals = image[branch.prompt]
                     if branch.strokes:
-                        residuals = residuals + self._motion_residuals(branch, t.expand(batch), text, conditions)
+                        use_lora(self.motion_controlnet, branch.lora)
+                        residuals = residuals + denoiser.motion_residuals(
+                            self.motion_controlnet, t.expand(batch), text, conditions[branch.strokes]
+                        )
                     predictions[branch] = torch.stack(
                         [denoiser.denoise(self.unet, each, t.expand(batch), text, first, residuals) for each in x_t]
                     )
@@ -372,21 +370,33 @@ class ImageConductorPipeline(DiffusionPipeline):
     def _frame(self) -> tuple[int, int]:
         return self.settings.width, self.settings.height
 
-    def _embed(self, argument: str, text: str) -> Tensor:
+    def _first_latents(self, image: Image.Image | None, image_latents: Tensor | None) -> tuple[Tensor, str]:
+        """Latents (1, C, h, w) of the first frame, and what was cropped off the image."""
+        if image_latents is not None:
+            return (image_latents[:, :, 0] if image_latents.ndim == 5 else image_latents), ""
+        if self.vae is None:
+            raise ValueError("image: this pipeline has no VAE; give image_latents")
+        assert image is not None
+        pixels, cropped = self.fit_image(image)
+        return self.foundation.encode_images(pixels.to(self._execution_device)), cropped
+
+    def _embedded(self, argument: str, text: str | None, embeds: Tensor | None) -> Tensor:
+        if embeds is not None:
+            return embeds
         if self.text_encoder is None:
             raise ValueError(f"{argument}: this pipeline has no text encoder; give {argument}_embeds")
-        return self.foundation.encode_text([text])
+        return self.foundation.encode_text([text or ""])
 
     def _condition(
         self,
         name: str,
-        strokes: dict[str, tuple[Tensor | None, Tensor | None]],
+        strokes: dict[str, tuple[Tensor, Tensor]],
         flow_maps: Tensor | None,
         first: Tensor,
     ) -> Tensor:
         """Condition (B, C, T, h, w) made of the `object` strokes, the `camera` strokes or `all`."""
         config = self.motion_controlnet.config
-        given = [pair for kind, pair in strokes.items() if name in (kind, "all") and pair[0] is not None]
+        given = [pair for kind, pair in strokes.items() if name in (kind, "all")]
         if flow_maps is not None:
             if given or list(config.condition) != ["flow"]:
                 raise ValueError(
@@ -401,17 +411,11 @@ class ImageConductorPipeline(DiffusionPipeline):
         maps = flow_map(tracks, visibility, height, width)
         return motion_condition(config, maps, tracks, visibility, first.float()).to(first.dtype)
 
-    def _loras_of(self, branches: list[Branch]):
+    def _loras_of(self, branches: list[Branch]) -> AbstractContextManager[None]:
         """Where all branches share one LoRA, merge it for the whole run."""
         loras = {branch.lora for branch in branches}
         name = loras.pop() if len(loras) == 1 else None
         return merged_lora(self.motion_controlnet, name) if name else nullcontext()
-
-    def _motion_residuals(
-        self, branch: Branch, timesteps: Tensor, text: Tensor, conditions: dict[str, Tensor]
-    ) -> denoiser.Residuals:
-        use_lora(self.motion_controlnet, branch.lora)
-        return denoiser.motion_residuals(self.motion_controlnet, timesteps, text, conditions[branch.strokes])
 
     def _output(self, latents: Tensor, output_type: str) -> list[list[Image.Image]] | np.ndarray | Tensor:
         if output_type == "latent":
@@ -428,6 +432,15 @@ class ImageConductorPipeline(DiffusionPipeline):
             raise ValueError("output_type: this pipeline has no VAE; use latent")
         if num_videos < 1:
             raise ValueError(f"num_videos: must be at least 1, got {num_videos}")
+
+
+def _given(**strokes: tuple[Tensor | None, Tensor | None]) -> dict[str, tuple[Tensor, Tensor]]:
+    """The kinds of strokes that have both tracks and visibility."""
+    return {
+        kind: (tracks, visibility)
+        for kind, (tracks, visibility) in strokes.items()
+        if tracks is not None and visibility is not None
+    }
 
 
 def _require_one(**arguments: Any) -> None:

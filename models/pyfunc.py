@@ -12,13 +12,14 @@ import secrets
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlflow
 import numpy as np
 import torch
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, RESOURCE_EXHAUSTED
+from mlflow.pyfunc.model import PythonModel
 from PIL import Image, ImageOps
 from pydantic import (
     BaseModel,
@@ -30,6 +31,7 @@ from pydantic import (
     model_validator,
 )
 
+from models.branches import Mode
 from models.pipeline import ImageConductorPipeline
 from models.trajectories import TrajectoryError, parse_trajectories, problems
 from models.video import encode_gif, encode_mp4
@@ -63,7 +65,7 @@ class Request(BaseModel):
     num_inference_steps: int | None = Field(None, ge=1, le=200)
     guidance_scale: float | None = Field(None, ge=1, le=50, allow_inf_nan=False)
     trajectory_guidance_scale: float | None = Field(None, ge=0, le=50, allow_inf_nan=False)
-    output_format: str = Field("mp4", pattern="^(mp4|gif)$")
+    output_format: str | None = Field(None, pattern="^(mp4|gif)$")
 
     _problem: str = PrivateAttr("")
 
@@ -101,7 +103,7 @@ class Refusal(MlflowException):
             super().__setattr__(name, value)
 
 
-class ImageConductorModel(mlflow.pyfunc.PythonModel):
+class ImageConductorModel(PythonModel):
     """Answers one request at a time; a lock keeps the server's threads from sharing the networks."""
 
     def __init__(self) -> None:
@@ -196,7 +198,7 @@ def generate(pipeline: ImageConductorPipeline, request: Request, inputs: dict[st
     result = pipeline(
         **inputs,
         prompt=request.prompt,
-        mode=request.mode,
+        mode=cast(Mode, request.mode),
         negative_prompt=request.negative_prompt or "",
         num_inference_steps=request.num_inference_steps,
         guidance_scale=request.guidance_scale,
@@ -205,7 +207,7 @@ def generate(pipeline: ImageConductorPipeline, request: Request, inputs: dict[st
         output_type="np",
     )
     frames = (np.asarray(result.frames[0]) * 255).round().astype(np.uint8)
-    encode, mime_type = ENCODERS[request.output_format]
+    encode, mime_type = ENCODERS[request.output_format or "mp4"]
     return Response(
         video=base64.b64encode(encode(frames, settings.fps)).decode(),
         mime_type=mime_type,

@@ -1,0 +1,3 @@
+"""Imports `models` first, which makes torchvision importable beside every build of torch."""
+
+import models  # noqa: F401
