@@ -69,7 +69,8 @@ def _processes(function, items, compute, crashed, one_per_accelerator) -> Iterat
 
 def _pool(function, left: list, workers: int, neural: bool, suspects: list) -> Iterator:
     """Work `left` off from its end. If a worker dies, stop, with the items that were under way in `suspects`."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["stages.compute", function.__module__])  # imported once, not once per worker
     running: dict[Future, object] = {}
     with ProcessPoolExecutor(workers, context, _start_worker, (workers, neural, context.Value("i", 0))) as pool:
         try:

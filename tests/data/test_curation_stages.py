@@ -89,9 +89,9 @@ def test_every_mode_and_every_run_gives_the_same_bytes(tmp_path, monkeypatch):
     for name, backend in (("a", "serial"), ("b", "processes")):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
-        run(make_params(source="synthetic", backend=backend))
+        run(make_params(source="synthetic", backend=backend), stages=(collect, clips, tracks))
         results.append(contents())
-    assert results[0] == results[1] and len(results[0]) > 20
+    assert results[0] == results[1] and len(results[0]) > 15
 
 
 def test_a_finished_stage_makes_nothing_again():

@@ -34,7 +34,8 @@ def crashed(x):
     return x, "crashed"
 
 
-def sleep_long(x):
+def tell_and_sleep(path):
+    path.write_text(str(os.getpid()))
     time.sleep(60)
 
 
@@ -59,16 +60,19 @@ def test_an_error_is_raised(compute):
         list(map_items(fail_at_three, range(12), compute, "t", crashed))
 
 
-def test_workers_do_not_outlive_a_killed_run():
+def test_workers_do_not_outlive_a_killed_run(tmp_path):
     code = (
+        "import sys, pathlib\n"
         "from tests.unit.test_compute import *\n"
-        "if __name__ == '__main__': list(map_items(sleep_long, range(4), PROCESSES, 't', crashed))"
+        "if __name__ == '__main__':\n"
+        "    paths = [pathlib.Path(sys.argv[1]) / str(i) for i in range(2)]\n"
+        "    list(map_items(tell_and_sleep, paths, PROCESSES, 't', crashed))"
     )
-    run = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-    children = wait_for(lambda: len(workers(run.pid)) == 2 and workers(run.pid))
+    run = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
+    pids = wait_for(lambda: sum(1 for path in tmp_path.glob("*") if path.read_text()) == 2 and read_pids(tmp_path))
     run.kill()
     run.wait()
-    assert wait_for(lambda: not any(alive(pid) for pid in children))
+    assert wait_for(lambda: not any(alive(pid) for pid in pids))
 
 
 def test_dask_gives_the_same():
@@ -78,9 +82,8 @@ def test_dask_gives_the_same():
         assert sorted(map_items(square, range(5), compute, "t", crashed)) == [(x, x * x) for x in range(5)]
 
 
-def workers(pid):
-    out = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
-    return [int(line.split()[0]) for line in out.splitlines() if "spawn_main" in line]
+def read_pids(folder):
+    return [int(path.read_text()) for path in folder.glob("*")]
 
 
 def alive(pid):
@@ -91,7 +94,7 @@ def alive(pid):
     return True
 
 
-def wait_for(condition, seconds=30):
+def wait_for(condition, seconds=120):
     end = time.time() + seconds
     while time.time() < end:
         if value := condition():
