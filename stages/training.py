@@ -147,7 +147,9 @@ def train(job: Job, foundation: Foundation, output: Path, run: StageRun) -> None
     )
     foundation.to(accelerator.device)
     optimizer = torch.optim.AdamW(job.parameters, lr=settings.learning_rate, weight_decay=0.0, fused=True)
-    schedule = get_scheduler("cosine", optimizer, round(WARMUP_SHARE * job.steps), job.steps)
+    schedule = get_scheduler(
+        "cosine", optimizer, num_warmup_steps=round(WARMUP_SHARE * job.steps), num_training_steps=job.steps
+    )
     ema = EMAModel(job.parameters, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
     checkpoint = Checkpoint(job, optimizer, schedule, ema)
     done, rows = checkpoint.load(accelerator.device)
