@@ -110,15 +110,17 @@ def log_and_register(params: Params, moved: bool, decision: Mapping[str, Any]) -
     with stage_run("register", params) as run:
         links = _links(experiment)
         run.tags(links)
+        request = example_request(params)
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(CODE / "pyfunc.py"),
             artifacts={"model": str(MODEL)},
             code_paths=[str(CODE)],
-            input_example={"inputs": [example_request(params)]},
+            input_example=[request],
             pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in SERVING_PACKAGES],
             registered_model_name=name,
         )
+        mlflow.pyfunc.load_model(info.model_uri).predict([request])  # a version that cannot answer fails the stage
         version = str(info.registered_model_version)
         client = mlflow.MlflowClient()
         for tag, value in {**provenance(), **links, "weights": decision["weights"]}.items():

@@ -1,6 +1,6 @@
 """Serve the registered model over HTTP: `python -m stages.serve --port 5001`.
 
-    curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d '{"inputs": [{"image": …}]}'
+curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d '{"inputs": [{"image": …}]}'
 """
 
 import argparse
