@@ -1,0 +1,87 @@
+"""Flow maps, what is copied along strokes, latent space and training target, each against a closed form."""
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from models.conditions import copied_latents, unshuffled_flow
+from models.diffusion import draw_timesteps, training_target
+from models.flow_maps import blur, flow_map, rasterise
+from models.latent_space import LatentSpace
+
+
+def stroke(*points):
+    tracks = torch.tensor(points, dtype=torch.float32)[None, :, None]
+    return tracks, torch.ones(tracks.shape[:3], dtype=torch.bool)
+
+
+def test_a_constant_translation_writes_its_step_at_each_start():
+    flow = rasterise(*stroke((3, 4), (5, 5), (7, 6)), height=16, width=24)
+    assert flow.shape == (1, 2, 3, 16, 24)
+    assert flow[0, :, 1, 4, 3].tolist() == [2, 1] and flow[0, :, 2, 5, 5].tolist() == [2, 1]
+    assert not flow[:, :, 0].any() and flow.abs().sum() == 6
+
+
+def test_a_blurred_impulse_integrates_to_the_impulse():
+    flow = flow_map(*stroke((48, 32), (51, 28)), height=64, width=96)
+    assert flow[0, :, 1].sum((1, 2)).tolist() == pytest.approx([3, -4], rel=1e-5)
+    assert flow[0, 0, 1].argmax() == 32 * 96 + 48
+
+
+def test_the_last_track_on_a_pixel_wins_and_an_invisible_step_is_left_out():
+    tracks = torch.tensor([[[[2.0, 2.0], [2.4, 2.9]], [[3.0, 2.0], [7.0, 2.0]]]])
+    visibility = torch.ones(1, 2, 2, dtype=torch.bool)
+    assert rasterise(tracks, visibility, 8, 8)[0, 0, 1, 2, 2] == pytest.approx(4.6)
+    visibility[0, 1, 1] = False
+    assert rasterise(tracks, visibility, 8, 8)[0, 0, 1, 2, 2] == 1
+
+
+def test_blur_keeps_a_constant_map():
+    assert torch.allclose(blur(torch.ones(1, 2, 3, 64, 96)), torch.ones(1), atol=1e-5)
+
+
+def test_unshuffled_flow_keeps_every_number_times_the_scale():
+    flow = torch.randn(2, 2, 3, 16, 24)
+    condition = unshuffled_flow(flow, scale=3.0, factor=8)
+    assert condition.shape == (2, 128, 3, 2, 3)
+    assert condition.sum() == pytest.approx(3 * flow.sum().item(), rel=1e-3)
+
+
+def test_a_latent_is_carried_to_where_its_stroke_is():
+    first = torch.zeros(1, 2, 4, 6)
+    first[0, 0, 1, 1] = 1.0  # latent pixel (1, 1) is centred on pixel 11.5 at factor 8
+    condition = copied_latents(*stroke((11.5, 11.5), (35.5, 19.5)), first, factor=8)
+    assert condition.shape == (1, 3, 2, 4, 6)
+    assert condition[0, 0, 0].argmax() == 1 * 6 + 1 and condition[0, 0, 1].argmax() == 2 * 6 + 4
+    assert condition[0, 2, 1, 2, 4] == pytest.approx(1)
+
+
+def test_without_strokes_nothing_is_carried():
+    tracks, visibility = stroke((11.5, 11.5), (35.5, 19.5))
+    assert not copied_latents(tracks, visibility & False, torch.randn(1, 2, 4, 6), factor=8).any()
+    assert not flow_map(tracks, visibility & False, 32, 48).any()
+
+
+def test_latent_space_there_and_back():
+    space = LatentSpace(mean=0.3, std=2.0, first_frame_weight=1.0)
+    z = torch.randn(2, 4, 3, 4, 6)
+    assert torch.allclose(space.from_model(space.to_model(z, z[:, :, 0]), z[:, :, 0]), z, atol=1e-6)
+    assert torch.allclose(space.to_model(z, z[:, :, 0])[:, :, 0], torch.tensor(-0.15))
+
+
+def test_the_scheduler_config_decides_the_training_target():
+    x0, noise, t = torch.randn(2, 4, 3, 2, 2), torch.randn(2, 4, 3, 2, 2), torch.tensor([10, 900])
+    target = {
+        kind: training_target(DDIMScheduler(prediction_type=kind), x0, noise, t)
+        for kind in ("epsilon", "sample", "v_prediction")
+    }
+    assert torch.equal(target["epsilon"], noise) and torch.equal(target["sample"], x0)
+    alpha = DDIMScheduler().alphas_cumprod[t].view(2, 1, 1, 1, 1)
+    assert torch.allclose(target["v_prediction"], alpha.sqrt() * noise - (1 - alpha).sqrt() * x0)
+
+
+def test_a_power_below_one_favours_noisy_steps():
+    u = torch.linspace(0, 1, 1001)
+    even, noisy = (draw_timesteps(DDIMScheduler(), u, power) for power in (1.0, 0.35))
+    assert even.min() == 0 and even.max() == 999 and even.float().mean() == pytest.approx(500, abs=2)
+    assert noisy.float().mean() == pytest.approx(1000 / 1.35, abs=5)

@@ -1,0 +1,89 @@
+"""LoRA sets (Eq. 2, Eq. 12) and the orthogonal loss (Eq. 4)."""
+
+import pytest
+import torch
+
+from models.denoiser import motion_residuals
+from models.lora import add_lora, lora_layers
+from models.networks import motion_controlnet_like
+from models.orthogonal_loss import layer_loss, orthogonal_loss
+from tests.unit import tiny
+
+
+@pytest.fixture
+def network():
+    image_controlnet = tiny.pipeline().image_controlnet
+    network = motion_controlnet_like(image_controlnet, ["flow"], 1.0, tiny.FACTOR, seed=0)
+    torch.manual_seed(3)
+    tiny.randomise(network)
+    return network
+
+
+def residuals(network):
+    condition = torch.randn(1, 2 * tiny.FACTOR**2, tiny.FRAMES, 4, 6, generator=torch.Generator().manual_seed(1))
+    text = torch.zeros(tiny.FRAMES, 3, tiny.TEXT)
+    return motion_residuals(network, torch.tensor([500]), text, condition).mid
+
+
+def test_a_new_lora_changes_nothing_because_b_is_zero(network):
+    before = residuals(network)
+    add_lora(network, "camera", rank=2, seed=0)
+    assert torch.equal(residuals(network), before)
+
+
+def test_lora_sits_on_linear_and_convolution_layers(network):
+    add_lora(network, "camera", rank=2, seed=0)
+    dimensions = {layer.lora_A["camera"].weight.dim() for layer in lora_layers(network)}
+    assert dimensions == {2, 4}
+
+
+def test_only_the_named_lora_has_gradient_and_all_of_them_act(network):
+    add_lora(network, "camera", rank=2, seed=0)
+    camera_alone = residuals(network)
+    for key, parameter in network.named_parameters():
+        if ".camera." in key and "lora_B" in key:
+            torch.nn.init.normal_(parameter.data, std=0.2)
+    acting = residuals(network)
+    trained = add_lora(network, "object", rank=3, seed=1)
+    assert not torch.equal(acting, camera_alone)
+    torch.testing.assert_close(residuals(network), acting)  # the camera LoRA still acts beside the new one
+    wanted = {key for key, _ in network.named_parameters() if ".object." in key}
+    assert {key for key, p in network.named_parameters() if p.requires_grad} == wanted
+    assert len(trained) == len(wanted)
+
+
+def test_the_seed_decides_the_start(network):
+    starts = []
+    for seed in (0, 0, 1):
+        fresh = motion_controlnet_like(tiny.pipeline().image_controlnet, ["flow"], 1.0, tiny.FACTOR, seed=0)
+        starts.append(add_lora(fresh, "camera", rank=2, seed=seed)[0].detach().clone())
+    assert torch.equal(starts[0], starts[1]) and not torch.equal(starts[0], starts[2])
+
+
+def test_orthonormal_rows_have_no_loss_in_the_orthogonal_form():
+    rows = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(0)))[0]
+    assert layer_loss(rows[:3], rows[3:6], "orthogonal") == pytest.approx(0, abs=1e-10)
+    assert layer_loss(rows[:3], rows[3:6], "identity") == pytest.approx(1)
+
+
+def test_identity_form_is_zero_for_aligned_rows_whatever_their_length():
+    rows = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(0)))[0][:3]
+    assert layer_loss(5 * rows, rows, "identity") == pytest.approx(0, abs=1e-10)
+    assert layer_loss(5 * rows, rows, "orthogonal") == pytest.approx(1)
+
+
+def test_convolution_weights_are_flattened():
+    weight = torch.randn(2, 3, 3, 3)
+    assert torch.equal(
+        layer_loss(weight, weight, "orthogonal"), layer_loss(weight.flatten(1), weight.flatten(1), "orthogonal")
+    )
+
+
+def test_orthogonal_loss_reaches_the_object_lora_only(network):
+    add_lora(network, "camera", rank=2, seed=0)
+    add_lora(network, "object", rank=2, seed=1)
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    orthogonal_loss(network, "orthogonal").backward()
+    with_gradient = {key for key, p in network.named_parameters() if p.grad is not None and p.grad.any()}
+    assert with_gradient and all(".object." in key and "lora_A" in key for key in with_gradient)
