@@ -97,7 +97,9 @@ def test_a_good_model_is_registered_served_and_gets_the_alias_and_a_worse_one_do
     register.run(params)
     assert json.loads(register.REGISTRATION.read_text())["alias_moves"] is False
     assert champion() == "2"
-    assert "version 3, not champion: cam_mc 9.00 px is within its limit 9.00 px; obj_mc 18.10" in capsys.readouterr().out
+    assert (
+        "version 3, not champion: cam_mc 9.00 px is within its limit 9.00 px; obj_mc 18.10" in capsys.readouterr().out
+    )
 
 
 def test_what_was_not_measured_does_not_pass(params):
