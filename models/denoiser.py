@@ -1,7 +1,7 @@
 """eps_theta(z_t, t, c_txt, c_img, c_trajs) of Eq. 1: the UNet with the residuals of both ControlNets."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -85,5 +85,5 @@ def repeat_per_frame(text: Tensor, frames: int) -> Tensor:
 def _unseen_sample(network: ImageControlNet | MotionControlNet, condition: Tensor) -> Tensor:
     """A stand-in for the noisy latents, which these ControlNets zero: only its shape counts."""
     b, _, t, h, w = condition.shape
-    bare = getattr(network, "module", network)  # training on several processes wraps the network
+    bare: Any = getattr(network, "module", network)  # training on several processes wraps the network
     return condition.new_zeros(b, bare.config.in_channels, t, h, w)

@@ -95,7 +95,7 @@ class Foundation:
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, C, T, h, w) to frames (B, T, 3, H, W) in 0..1, one frame at a time in memory."""
         scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        frames = [self.vae.decode(frame).sample for frame in scaled.unbind(2)]
+        frames = [self.vae.decode(frame, return_dict=False)[0] for frame in scaled.unbind(2)]
         return ((torch.stack(frames, 1) + 1) / 2).clamp(0, 1)
 
     @torch.no_grad()

@@ -64,7 +64,7 @@ class _ExtendsConfig:
             key
             for cls in input_class.__mro__
             if "__init__" in vars(cls) and issubclass(cls, ModelMixin)
-            for key in inspect.signature(cls.__init__).parameters
+            for key in inspect.signature(vars(cls)["__init__"]).parameters
         }
 
 

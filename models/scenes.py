@@ -9,7 +9,7 @@ pre-training takes seeds above `PRETRAIN_SEEDS`.
 """
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -66,16 +66,18 @@ class Scenes:
 
     def to(self, device: torch.device | str) -> "Scenes":
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Scenes(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()})
+        moved: dict[str, Any] = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()}
+        return Scenes(**moved)
 
 
 def sample_scenes(kinds: list[Kind], frames: int, seeds: list[int]) -> Scenes:
     """Draw one scene per (kind, seed): `camera` moves the camera only, `object` objects only, `mixed` both."""
     drawn = [_sample_scene(kind, frames, seed) for kind, seed in zip(kinds, seeds, strict=True)]
-    stacked = {
+    stacked: dict[str, Any] = {
         key: torch.from_numpy(np.stack([scene[key] for scene in drawn])) for key in drawn[0] if key != "captions"
     }
-    return Scenes(**stacked, captions=tuple(scene["captions"] for scene in drawn))
+    captions = tuple(scene["captions"] for scene in drawn)
+    return Scenes(**stacked, captions=captions)
 
 
 def scene_captions(scenes: Scenes) -> list[str]:

@@ -97,7 +97,7 @@ class TrainingItems(Dataset):
 
 
 def denoising_loss(
-    foundation: Foundation, network: nn.Module, config: MotionControlNet, items: dict[str, Tensor], power: float
+    foundation: Foundation, network: MotionControlNet, config: MotionControlNet, items: dict[str, Tensor], power: float
 ) -> Tensor:
     """Eq. 1 and Eq. 3: || eps - eps_theta(z_t, t, c_txt, c_img, c_trajs) ||^2 for a batch of training items.
 

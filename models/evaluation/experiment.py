@@ -1,0 +1,95 @@
+"""The methods that are compared, and the videos that each of them makes of pictures and trajectories (Sec 3.1)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from models.branches import Sampling
+from models.pipeline import ImageConductorPipeline
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table: how the sampler is run. `guidance` is l_trajs of Eq. 5; None is plain guidance."""
+
+    name: str
+    mode: Sampling
+    guidance: float | None = None
+
+
+def methods(trajectory_guidance_scales: list[float]) -> list[Method]:
+    """Without control, ControlNet alone, each LoRA with plain guidance, and Eq. 5 with each scale."""
+    plain = [
+        Method("no_control", "none"),
+        Method("controlnet", "base"),
+        Method("camera_lora", "camera"),
+        Method("object_lora", "object"),
+    ]
+    return plain + [Method(f"object_lora_{scale}", "object", scale) for scale in trajectory_guidance_scales]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One picture with one trajectory.
+
+    first_latents (C, h, w); prompt_embeds (L, D); wanted (T, N, 2) pixels of the frame; number: seeds the noise;
+    background (M, 2): points of the picture that belong to the background and stay clear of the stroke, if known.
+    """
+
+    picture: str
+    trajectory: str
+    first_latents: Tensor
+    prompt_embeds: Tensor
+    wanted: np.ndarray
+    number: int
+    background: np.ndarray | None = None
+
+
+def generate(
+    pipe: ImageConductorPipeline, cases: list[Case], method: Method, seed: int, batch_size: int
+) -> Iterator[tuple[Case, np.ndarray]]:
+    """Each case with its video (T, H, W, 3) uint8. A case has the same noise under every method."""
+    null = pipe.foundation.encode_text([""])
+    by_strokes: dict[int, list[Case]] = {}
+    for case in cases:
+        by_strokes.setdefault(case.wanted.shape[1], []).append(case)
+    with tqdm(total=len(cases), desc=f"evaluate {method.name}", unit="video") as bar:
+        for group in by_strokes.values():
+            for start in range(0, len(group), batch_size):
+                batch = group[start : start + batch_size]
+                for case, video in zip(batch, _videos(pipe, batch, method, seed, null), strict=True):
+                    bar.update()
+                    yield case, video
+
+
+def to_uint8(frames: Tensor) -> np.ndarray:
+    """(..., 3, H, W) in 0..1 to (..., H, W, 3) uint8."""
+    return (frames.float().clamp(0, 1) * 255).round().byte().movedim(-3, -1).cpu().numpy()
+
+
+@torch.no_grad()
+def _videos(pipe: ImageConductorPipeline, batch: list[Case], method: Method, seed: int, null: Tensor) -> np.ndarray:
+    first = torch.stack([case.first_latents for case in batch])
+    tracks = torch.from_numpy(np.stack([case.wanted for case in batch]))
+    noise = torch.stack([_noise(case, seed) for case in batch])
+    latents = pipe.sample_latents(
+        first,
+        torch.stack([case.prompt_embeds for case in batch]),
+        tracks,
+        torch.ones(tracks.shape[:3], dtype=torch.bool),
+        method.mode,
+        latents=noise,
+        negative_prompt_embeds=null,
+        trajectory_guidance_scale=method.guidance,
+    )
+    return to_uint8(pipe.foundation.decode(latents))
+
+
+def _noise(case: Case, seed: int) -> Tensor:
+    channels, height, width = case.first_latents.shape
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + case.number)
+    return torch.randn(channels, len(case.wanted), height, width, generator=generator)

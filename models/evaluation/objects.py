@@ -1,0 +1,83 @@
+"""Where a clip's moving object is, and where its background: found in the clip's own grid of tracks.
+
+The camera's motion is the similarity that most tracks obey (RANSAC). Tracks that leave it belong to objects, or are
+background that an object drags along when it passes over. The object is the largest connected patch of tracks that
+leave the camera's motion in the same way, all the time.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+MOVES = 0.04  # of the frame's height: a track that leaves the camera's motion by this much belongs to an object
+RESTS = 0.015  # a track that never leaves it by more belongs to the background
+SMALLEST = 4  # grid points that an object must have
+ALIKE = 0.03  # of the frame's height, mean over the frames: how far paths of one object may differ
+CLEARANCE = 0.3  # of the frame's height, between the background's points and the object's path
+INSIDE = 0.03  # of the frame's height, between a point's path and the frame's edge
+
+
+class MovingObject(NamedTuple):
+    """start: (2,) a grid point well inside the object; background: (M, 2) points that move with the camera; pixels."""
+
+    start: np.ndarray
+    background: np.ndarray
+
+
+def find_object(tracks: np.ndarray, visibility: np.ndarray, grid: int, height: int) -> MovingObject | None:
+    """The largest object that moves against the camera, or None.
+
+    Args:
+        tracks: (T, grid * grid, 2) pixels, of points on a square grid, row by row.
+        visibility: (T, grid * grid) bool.
+        height: of the frame, in pixels.
+    """
+    relative = _relative_to_camera(tracks, visibility, 0.01 * height)
+    known = np.isfinite(relative).all((0, 2))
+    apart = np.linalg.norm(np.where(known[:, None], relative, 0), axis=-1).max(0)
+    moving = np.flatnonzero(known & (apart > MOVES * height))
+    patches = [_patch(relative, moving, leader, grid, ALIKE * height) for leader in moving.tolist()]
+    patch = max(patches, key=np.count_nonzero, default=np.zeros((grid, grid), bool))
+    if np.count_nonzero(patch) < SMALLEST:
+        return None
+    depth = ndimage.distance_transform_edt(np.pad(patch, 1))[1:-1, 1:-1]
+    middle = np.array(ndimage.center_of_mass(patch))
+    away = np.linalg.norm(np.indices(patch.shape).transpose(1, 2, 0) - middle, axis=-1)
+    start = np.lexsort([away.ravel(), -depth.ravel()])[0]
+    rests = known & (apart < RESTS * height)
+    return MovingObject(tracks[0, start], tracks[0, rests])
+
+
+def clear_background(background: np.ndarray, path: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Those background points (M, 2) that an object on `path` (T, 2) does not come near, and that would stay in the
+    frame if they followed it."""
+    distance = np.linalg.norm(background[:, None] - path, axis=-1).min(1)
+    carried = background[:, None] + path - path[0]
+    room = np.minimum(carried, np.array([width - 1, height - 1]) - carried).min((1, 2))
+    return background[(distance > CLEARANCE * height) & (room > INSIDE * height)]
+
+
+def _patch(relative: np.ndarray, moving: np.ndarray, leader: int, grid: int, tolerance: float) -> np.ndarray:
+    """Connected grid points (grid, grid) around `leader` that move as it does."""
+    difference = np.linalg.norm(relative[:, moving] - relative[:, leader, None], axis=-1).mean(0)
+    alike = np.zeros(grid * grid, bool)
+    alike[moving[difference < tolerance]] = True
+    labels, _ = ndimage.label(alike.reshape(grid, grid))
+    return labels == labels.ravel()[leader]
+
+
+def _relative_to_camera(tracks: np.ndarray, visibility: np.ndarray, tolerance: float) -> np.ndarray:
+    """Displacement (T - 1, N, 2) of each track from where the camera's motion takes it; nan where that is unknown."""
+    relative = np.full((len(tracks) - 1, *tracks.shape[1:]), np.nan)
+    for t in range(1, len(tracks)):
+        seen = visibility[0] & visibility[t]
+        matrix = None
+        if seen.sum() >= SMALLEST:
+            matrix, _ = cv2.estimateAffinePartial2D(
+                tracks[0, seen], tracks[t, seen], ransacReprojThreshold=max(tolerance, 0.5)
+            )
+        if matrix is not None:
+            relative[t - 1, seen] = tracks[t, seen] - (tracks[0, seen] @ matrix[:, :2].T + matrix[:, 2])
+    return relative
