@@ -8,10 +8,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
+import psutil
 from prefect import get_run_logger, task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
@@ -104,15 +105,21 @@ def _started(command: list[str], output: IO[bytes]) -> Iterator[subprocess.Popen
 
 
 def end_group(process: subprocess.Popen, seconds: float = _SECONDS_TO_STOP) -> None:
-    """End a process that leads a session, and all that it started: asked first, then killed."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, sign)
-            process.wait(seconds)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
+    """End a process that leads a session, and all that it started, also in other sessions: asked first, then killed."""
+    try:
+        tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for member in tree:
+        with suppress(psutil.NoSuchProcess):
+            member.terminate()
+    _, alive = psutil.wait_procs(tree, seconds)
+    for member in alive:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # what had lost its parent
+    process.wait()
 
 
 def _new_lines(reader: IO[str]) -> Iterator[str]:

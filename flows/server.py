@@ -19,6 +19,7 @@ from stages.params import load_params
 
 WORK_POOL = "pipeline"
 SECONDS_TO_START = 90
+SECONDS_TO_STOP = 8
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def serve(host: str, port: int, gpu_slots: int) -> None:
         print("stopping")
     finally:
         for process in reversed(running):
-            end_group(process)
+            end_group(process, SECONDS_TO_STOP)
 
 
 def _environment(host: str, port: int) -> dict[str, str]:
