@@ -1,8 +1,8 @@
 """`params.yaml` as typed, validated objects: the one place where parameters are read.
 
-    from stages.params import load_params
-    params = load_params()          # ./params.yaml
-    params.clips.interval           # (1, 16)
+from stages.params import load_params
+params = load_params()          # ./params.yaml
+params.clips.interval           # (1, 16)
 """
 
 import sys
