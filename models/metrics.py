@@ -65,9 +65,7 @@ def still_error(wanted: np.ndarray) -> VideoError:
     return trajectory_error(still, np.ones(wanted.shape[:2], bool), wanted)
 
 
-def background_share(
-    tracks: np.ndarray, visibility: np.ndarray, stroke: np.ndarray, if_lost: float
-) -> BackgroundShare:
+def background_share(tracks: np.ndarray, visibility: np.ndarray, stroke: np.ndarray, if_lost: float) -> BackgroundShare:
     """How much of a stroke the background follows: its displacement projected on the stroke, over the stroke.
 
     The background's displacement is the median over its points, the ratio the least-squares one over all frames after

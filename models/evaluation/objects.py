@@ -2,7 +2,7 @@
 
 The camera's motion is the similarity that most tracks obey (RANSAC). Tracks that leave it belong to objects, or are
 background that an object drags along when it passes over. The object is the largest connected patch of tracks that
-leave the camera's motion in the same way, all the time.
+leave the camera's motion in the same way; it is looked for in as few frames as show one, before much is passed over.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,8 @@ from scipy import ndimage
 
 MOVES = 0.04  # of the frame's height: a track that leaves the camera's motion by this much belongs to an object
 RESTS = 0.015  # a track that never leaves it by more belongs to the background
-SMALLEST = 4  # grid points that an object must have
+DEPTH = 1.4  # grid steps from an object's start to the nearest point beside the object: its neighbours belong to it
+MIN_SUPPORT = 8  # tracks that the camera's motion must be fitted to
 ALIKE = 0.03  # of the frame's height, mean over the frames: how far paths of one object may differ
 CLEARANCE = 0.3  # of the frame's height, between the background's points and the object's path
 INSIDE = 0.03  # of the frame's height, between a point's path and the frame's edge
@@ -35,18 +36,17 @@ def find_object(tracks: np.ndarray, visibility: np.ndarray, grid: int, height: i
         height: of the frame, in pixels.
     """
     relative = _relative_to_camera(tracks, visibility, 0.01 * height)
-    known = np.isfinite(relative).all((0, 2))
-    apart = np.linalg.norm(np.where(known[:, None], relative, 0), axis=-1).max(0)
-    moving = np.flatnonzero(known & (apart > MOVES * height))
-    patches = [_patch(relative, moving, leader, grid, ALIKE * height) for leader in moving.tolist()]
-    patch = max(patches, key=np.count_nonzero, default=np.zeros((grid, grid), bool))
-    if np.count_nonzero(patch) < SMALLEST:
+    for t in range(1, len(relative) + 1):
+        patch = _largest_patch(relative[:t], grid, height)
+        depth = ndimage.distance_transform_edt(np.pad(patch, 1))[1:-1, 1:-1]
+        if depth.max() >= DEPTH:
+            break
+    else:
         return None
-    depth = ndimage.distance_transform_edt(np.pad(patch, 1))[1:-1, 1:-1]
     middle = np.array(ndimage.center_of_mass(patch))
     away = np.linalg.norm(np.indices(patch.shape).transpose(1, 2, 0) - middle, axis=-1)
     start = np.lexsort([away.ravel(), -depth.ravel()])[0]
-    rests = known & (apart < RESTS * height)
+    rests = _furthest(relative) < RESTS * height
     return MovingObject(tracks[0, start], tracks[0, rests])
 
 
@@ -59,6 +59,13 @@ def clear_background(background: np.ndarray, path: np.ndarray, width: int, heigh
     return background[(distance > CLEARANCE * height) & (room > INSIDE * height)]
 
 
+def _largest_patch(relative: np.ndarray, grid: int, height: int) -> np.ndarray:
+    """The largest connected set of grid points (grid, grid) that move against the camera in the same way."""
+    moving = np.flatnonzero(_furthest(relative) > MOVES * height)
+    patches = [_patch(relative, moving, leader, grid, ALIKE * height) for leader in moving.tolist()]
+    return max(patches, key=np.count_nonzero, default=np.zeros((grid, grid), bool))
+
+
 def _patch(relative: np.ndarray, moving: np.ndarray, leader: int, grid: int, tolerance: float) -> np.ndarray:
     """Connected grid points (grid, grid) around `leader` that move as it does."""
     difference = np.linalg.norm(relative[:, moving] - relative[:, leader, None], axis=-1).mean(0)
@@ -68,13 +75,18 @@ def _patch(relative: np.ndarray, moving: np.ndarray, leader: int, grid: int, tol
     return labels == labels.ravel()[leader]
 
 
+def _furthest(relative: np.ndarray) -> np.ndarray:
+    """How far (N,) each track ever is from the camera's motion, in pixels; nan where it is not seen all the time."""
+    return np.linalg.norm(relative, axis=-1).max(0)
+
+
 def _relative_to_camera(tracks: np.ndarray, visibility: np.ndarray, tolerance: float) -> np.ndarray:
     """Displacement (T - 1, N, 2) of each track from where the camera's motion takes it; nan where that is unknown."""
     relative = np.full((len(tracks) - 1, *tracks.shape[1:]), np.nan)
     for t in range(1, len(tracks)):
         seen = visibility[0] & visibility[t]
         matrix = None
-        if seen.sum() >= SMALLEST:
+        if seen.sum() >= MIN_SUPPORT:
             matrix, _ = cv2.estimateAffinePartial2D(
                 tracks[0, seen], tracks[t, seen], ransacReprojThreshold=max(tolerance, 0.5)
             )

@@ -1,0 +1,117 @@
+"""The twenty evaluation trajectories, and the objects that ten of them start on."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.curation.tracking import inside_frame, point_grid
+from models.estimators import load_estimator
+from models.evaluation.objects import clear_background, find_object
+from models.evaluation.trajectories import camera_names, camera_tracks, object_names, object_track
+from models.scenes import render, sample_scenes, true_tracks
+
+FRAME, FRAMES, GRID = (96, 64), 8, 16
+LENGTH = (0.1, 0.45)  # furthest displacement of a trajectory, in frame heights
+
+
+def furthest(tracks: np.ndarray) -> np.ndarray:
+    """How far each of the tracks (T, N, 2) gets from its start, in frame heights."""
+    return np.linalg.norm(tracks - tracks[:1], axis=-1).max(0) / FRAME[1]
+
+
+def scene(kind: str, seed: int):
+    """A scene, and its grid of points (T, N, 2) followed by Lucas-Kanade."""
+    scenes = sample_scenes([kind], FRAMES, [seed])
+    frames = (render(scenes, *FRAME)[0].permute(0, 2, 3, 1) * 255).round().byte().numpy()
+    return scenes, load_estimator("tracks", "lucas_kanade")(frames, point_grid(*FRAME, GRID))
+
+
+def true_paths(scenes, points: np.ndarray) -> np.ndarray:
+    """Where the scene really takes points (N, 2) of frame 0: (T, N, 2)."""
+    return true_tracks(scenes, torch.from_numpy(points)[None].float(), *FRAME)[0][0].numpy()
+
+
+def test_there_are_ten_of_each_under_names_of_their_own():
+    assert len(set(camera_names())) == len(set(object_names())) == 10
+
+
+@pytest.mark.parametrize("name", camera_names())
+def test_camera_strokes_stay_in_the_frame_and_are_spread_over_it(name):
+    tracks = camera_tracks(name, FRAME, FRAMES)
+    assert tracks.shape == (FRAMES, 6, 2)
+    assert inside_frame(tracks, *FRAME).all()
+    assert (np.ptp(tracks[0], axis=0) > 0.4 * np.array(FRAME)).all()
+    assert (furthest(tracks) > LENGTH[0] / 2).all()
+    assert furthest(tracks).max() < LENGTH[1]
+
+
+def test_a_camera_move_is_named_after_what_the_picture_does():
+    moves = {name: camera_tracks(name, FRAME, FRAMES) for name in camera_names()}
+    moved = {name: (tracks[-1] - tracks[0]).mean(0) for name, tracks in moves.items()}
+    assert moved["pan_left"][0] < 0 < moved["pan_right"][0]
+    assert moved["pan_up"][1] < 0 < moved["pan_down"][1]
+    grown = {
+        name: np.linalg.norm(tracks - tracks.mean(1, keepdims=True), axis=-1).mean(1) for name, tracks in moves.items()
+    }
+    assert grown["zoom_in"][-1] > 1.2 * grown["zoom_in"][0]
+    assert grown["zoom_out"][-1] < 0.85 * grown["zoom_out"][0]
+
+
+@pytest.mark.parametrize("name", object_names())
+@pytest.mark.parametrize("x", [12, 48, 84])
+@pytest.mark.parametrize("y", [13, 32, 51])
+def test_object_strokes_start_on_their_point_and_stay_in_the_frame(name, x, y):
+    track = object_track(name, np.array([x, y], np.float32), FRAME, FRAMES)
+    assert track.shape == (FRAMES, 1, 2)
+    np.testing.assert_allclose(track[0, 0], [x, y])
+    assert inside_frame(track, *FRAME).all()
+    assert LENGTH[0] < furthest(track)[0] < LENGTH[1]
+
+
+def test_a_trajectory_is_the_same_at_any_size():
+    for name in camera_names():
+        small, large = (camera_tracks(name, (side, side * 2 // 3), FRAMES) for side in (96, 384))
+        np.testing.assert_allclose((small + 0.5) * 4, large + 0.5, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["object", "mixed"])
+def test_a_found_start_always_lies_on_a_moving_object_and_most_scenes_have_one(kind):
+    seeds = range(91_000, 91_008)
+    found = [start_is_right(kind, seed) for seed in seeds]
+    assert all(right for right in found if right is not None)
+    assert sum(right is not None for right in found) >= len(seeds) - 2
+
+
+def start_is_right(kind: str, seed: int) -> bool | None:
+    """Whether the start truly moves against the camera and the background does not; None if no object was found."""
+    scenes, tracked = scene(kind, seed)
+    found = find_object(*tracked, GRID, FRAME[1])
+    if found is None:
+        return None
+    held = sample_scenes([kind], FRAMES, [seed])
+    held.centres[:] = held.centres[:, :, :1]  # the same camera, with the objects at rest
+    points = np.concatenate([found.start[None], found.background])
+    apart = np.linalg.norm(true_paths(scenes, points) - true_paths(held, points), axis=-1).max(0)
+    return bool(apart[0] > 2 and np.mean(apart[1:] < 1) > 0.95)
+
+
+@pytest.mark.parametrize("seed", range(92_000, 92_006))
+def test_where_only_the_camera_moves_there_is_no_object(seed):
+    _, tracked = scene("camera", seed)
+    assert find_object(*tracked, GRID, FRAME[1]) is None
+
+
+def test_points_that_the_camera_alone_moves_are_no_object():
+    start = point_grid(*FRAME, GRID)
+    tracks = np.stack([start * (1 + 0.02 * t) + (2 * t, -t) for t in range(FRAMES)]).astype(np.float32)
+    assert find_object(tracks, np.ones(tracks.shape[:2], bool), GRID, FRAME[1]) is None
+
+
+def test_the_clear_background_keeps_away_from_the_stroke_and_could_follow_it():
+    start = np.array([20, 32], np.float32)
+    path = start + np.linspace(0, 1, FRAMES)[:, None] * (24, 0)
+    background = point_grid(*FRAME, GRID)
+    clear = clear_background(background, path, *FRAME)
+    assert 0 < len(clear) < len(background)
+    assert np.linalg.norm(clear[:, None] - path, axis=-1).min() > 0.3 * FRAME[1]
+    assert inside_frame(clear + path[-1] - path[0], *FRAME).all()
