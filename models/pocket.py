@@ -103,5 +103,3 @@ def pocket_scheduler(prediction_type: str = "sample") -> DDIMScheduler:
         clip_sample=False,
         set_alpha_to_one=True,
     )
-
-

@@ -92,9 +92,7 @@ def render(scenes: Scenes, width: int, height: int) -> Tensor:
     image = _background(scenes, world, edge)
     for k in range(MAX_OBJECTS):
         offset = world - scenes.centres[:, k, :, None, None, :]
-        distance = _signed_distance(
-            offset, scenes.shape[:, k], scenes.angle[:, k], scenes.radius[:, k]
-        )  # (B, T, H, W)
+        distance = _signed_distance(offset, scenes.shape[:, k], scenes.angle[:, k], scenes.radius[:, k])  # (B, T, H, W)
         outer, inner = (scenes.colours[:, k, i, None, None, None, :] for i in (0, 1))
         core = _coverage(_core_distance(offset, scenes.angle[:, k], scenes.radius[:, k]), edge)
         alpha = _coverage(distance, edge) * scenes.present[:, k, None, None, None]

@@ -1,0 +1,167 @@
+"""The whole path at the smallest size: `dvc repro` in a copy of the project, then a request to the served result."""
+
+import base64
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import av
+import pytest
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "collect.synthetic": {"mixed": 14, "camera": 8, "width": 120, "height": 80, "frames": [18, 24], "fps": 12},
+    "clips.held_out": 0.4,
+    "sparse_flows.draws": 1,
+    "motion_controlnet.dense_steps": 1,
+    "motion_controlnet.sparse_steps": 1,
+    "camera_lora.steps": 1,
+    "object_lora.steps": 1,
+    "sampler.num_inference_steps": 1,
+    "evaluate.images": 1,
+    "evaluate.trajectory_guidance_scales": [1.1],
+    "register.max_cam_mc_ratio": 100.0,
+    "register.max_obj_mc_ratio": 100.0,
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project's own files, as a git repository, with the smallest parameters; run to the end."""
+    folder = tmp_path_factory.mktemp("project")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file() and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    for key, value in SMALL.items():
+        *sections, last = key.split(".")
+        place = params
+        for section in sections:
+            place = place[section]
+        place[last] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    run(folder, "git", "init", "--quiet")
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "start")
+    run(folder, "dvc", "repro")
+    return folder
+
+
+def run(folder: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def environment() -> dict[str, str]:
+    """The virtual environment's programs first, so that `python` in dvc.yaml is this one."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(900)
+def test_every_stage_leaves_what_it_promises(project):
+    evaluation = json.loads((project / "metrics/evaluation.json").read_text())
+    for key in ("cam_mc", "obj_mc"):
+        for method in ("still", "no_control", "controlnet", "camera_lora", "object_lora", "real", "codec"):
+            entry = evaluation[key][method]
+            assert entry["px"] >= 0 and entry["n"] > 0 and len(entry["ci95"]) == 2
+    assert json.loads((project / "metrics/registration.json").read_text())["alias_moves"] is True
+    assert "<table>" in (project / "reports/evaluation/index.html").read_text()
+    for part in ("unet", "motion_controlnet", "camera_lora", "object_lora", "vae", "text_encoder"):
+        assert list((project / "artifacts/model" / part).glob("*.safetensors")), part
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(300)
+def test_a_second_repro_changes_nothing(project):
+    assert "up to date" in run(project, "dvc", "repro")
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(300)
+def test_the_command_line_makes_a_video(project):
+    Image.new("RGB", (200, 150), "teal").save(project / "image.png")
+    strokes = {"width": 200, "height": 150, "trajectories": [[[60, 70], [120, 80]]]}
+    (project / "strokes.json").write_text(json.dumps(strokes))
+    options = ["--image", "image.png", "--trajectories", "strokes.json", "--prompt", "", "--output", "video.mp4"]
+    run(project, "image-conductor", "generate", *options, "--mode", "object")
+    assert frames_of((project / "video.mp4").read_bytes()) == 8
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(300)
+def test_the_registered_model_answers_over_http(project):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "stages.serve", "--port", str(port)],
+        cwd=project,
+        env=environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/ping", server)
+        picture = io.BytesIO()
+        Image.new("RGB", (96, 64), "teal").save(picture, "PNG")
+        request = {
+            "image": base64.b64encode(picture.getvalue()).decode(),
+            "trajectories": [[[30, 30], [60, 30]]],
+            "mode": "object",
+            "prompt": "",
+            "seed": 3,
+        }
+        status, answer = post(port, {"inputs": [request]})
+        assert status == 200, answer
+        [record] = answer["predictions"]
+        assert record["mime_type"] == "video/mp4" and record["seed"] == 3
+        assert frames_of(base64.b64decode(record["video"])) == record["num_frames"]
+        status, answer = post(port, {"inputs": [request | {"mode": "sideways"}]})
+        assert 400 <= status < 500 and "mode" in json.dumps(answer) and "Traceback" not in json.dumps(answer)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(20)
+
+
+def wait_for(address: str, server: subprocess.Popen) -> None:
+    for _ in range(240):
+        assert server.poll() is None, "the server ended before it answered"
+        try:
+            with urllib.request.urlopen(address, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"{address} did not answer within two minutes")
+
+
+def post(port: int, body: dict) -> tuple[int, dict]:
+    address = f"http://127.0.0.1:{port}/invocations"
+    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=120) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def frames_of(video: bytes) -> int:
+    with av.open(io.BytesIO(video)) as container:
+        return sum(1 for _ in container.decode(video=0))
