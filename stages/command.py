@@ -9,6 +9,7 @@ from models.estimators import EstimatorUnavailable
 from stages.contracts import ContractError
 from stages.params import ParamsError, Split, load_params
 from stages.sources import SourceError
+from stages.tracking import timed
 
 
 def run_split_stage(module: str) -> None:
@@ -21,6 +22,7 @@ def run_split_stage(module: str) -> None:
     parser.add_argument("--split", choices=get_args(Split), required=True)
     split = parser.parse_args().split
     try:
-        stage.run(split, load_params())
+        with timed(f"{module.removeprefix('stages.')}@{split}"):
+            stage.run(split, load_params())
     except (ParamsError, ContractError, EstimatorUnavailable, SourceError) as error:
         sys.exit(f"{module.removeprefix('stages.')}@{split}: {error}")

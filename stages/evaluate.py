@@ -255,6 +255,8 @@ def main() -> None:
         params = load_params()
         with stage_run("evaluate", params) as tracker:
             run(params, tracker)
+            for part in (motion_controlnet, camera_lora, object_lora):
+                tracker.weights(part.OUTPUT)
             tracker.artifact(METRICS)
             tracker.artifact(REPORT, "report")
     except (ParamsError, ContractError, FoundationError) as error:
