@@ -25,10 +25,11 @@ def draw_tracks(frames: np.ndarray, tracks: np.ndarray, scale: int = 3) -> np.nd
     for t, frame in enumerate(large):
         for n in range(paths.shape[1]):
             colour = COLOURS[n % len(COLOURS)]
-            cv2.polylines(frame, [paths[:, n]], False, colour, 1, cv2.LINE_AA)
-            cv2.polylines(frame, [paths[: t + 1, n]], False, colour, 2, cv2.LINE_AA)
-            cv2.circle(frame, paths[t, n].tolist(), 4, colour, -1, cv2.LINE_AA)
-            cv2.circle(frame, paths[t, n].tolist(), 4, (255, 255, 255), 1, cv2.LINE_AA)
+            path = np.ascontiguousarray(paths[:, n])
+            cv2.polylines(frame, [path], False, colour, 1, cv2.LINE_AA)
+            cv2.polylines(frame, [path[: t + 1]], False, colour, 2, cv2.LINE_AA)
+            cv2.circle(frame, path[t].tolist(), 4, colour, -1, cv2.LINE_AA)
+            cv2.circle(frame, path[t].tolist(), 4, (255, 255, 255), 1, cv2.LINE_AA)
     return large
 
 
