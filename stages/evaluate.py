@@ -58,10 +58,7 @@ def run(params: Params, tracker: StageRun) -> dict[str, Any]:
     pipe = load_pipeline(params)
     compared = methods(settings.trajectory_guidance_scales)
     cases = {"cam_mc": camera_cases(params), "obj_mc": object_cases(params)}
-    videos = {
-        "cam_mc": sample(pipe, cases["cam_mc"], [m for m in compared if m.guidance is None], params),
-        "obj_mc": sample(pipe, cases["obj_mc"], compared, params),
-    }
+    videos = {key: sample(pipe, cases[key], compared, params) for key in cases}
     follow = load_estimator("tracks", params.tracks.estimator, weights=params.tracks.weights)
     figures: dict[str, Any] = {}
     splits: dict[str, Split] = {"cam_mc": "camera", "obj_mc": "mixed"}
