@@ -20,6 +20,7 @@ Kind = Literal["camera", "object", "mixed"]
 PRETRAIN_SEEDS = 10**12
 MAX_OBJECTS = 3
 ASPECT = 1.5
+SOFTNESS = 0.035  # half the width of an edge, in frame heights: soft enough for 16 codec channels to reach 30 dB
 
 COLOURS = {
     "red": (0.90, 0.20, 0.20),
@@ -86,16 +87,15 @@ def scene_captions(scenes: Scenes) -> list[str]:
 
 
 def render(scenes: Scenes, width: int, height: int) -> Tensor:
-    """Frames (B, T, 3, H, W) in 0..1, with soft edges about one pixel wide."""
+    """Frames (B, T, 3, H, W) in 0..1, with edges `SOFTNESS` wide to both sides."""
     world = _to_world(scenes, _pixel_grid(width, height, scenes.camera))  # (B, T, H, W, 2)
-    edge = 0.6 / height
-    image = _background(scenes, world, edge)
+    image = _background(scenes, world)
     for k in range(MAX_OBJECTS):
         offset = world - scenes.centres[:, k, :, None, None, :]
         distance = _signed_distance(offset, scenes.shape[:, k], scenes.angle[:, k], scenes.radius[:, k])  # (B, T, H, W)
         outer, inner = (scenes.colours[:, k, i, None, None, None, :] for i in (0, 1))
-        core = _coverage(_core_distance(offset, scenes.angle[:, k], scenes.radius[:, k]), edge)
-        alpha = _coverage(distance, edge) * scenes.present[:, k, None, None, None]
+        core = _coverage(_core_distance(offset, scenes.angle[:, k], scenes.radius[:, k]))
+        alpha = _coverage(distance) * scenes.present[:, k, None, None, None]
         image = torch.lerp(image, torch.lerp(outer, inner, core[..., None]), alpha[..., None])
     return image.permute(0, 1, 4, 2, 3)
 
@@ -122,6 +122,14 @@ def true_tracks(scenes: Scenes, points: Tensor, width: int, height: int) -> tupl
     tracks = torch.stack([(x + width / (2 * height)) * height - 0.5, (y + 0.5) * height - 0.5], -1)
     inside = (tracks > -0.5).all(-1) & (tracks[..., 0] < width - 0.5) & (tracks[..., 1] < height - 0.5)
     return tracks, inside & (_owner(scenes, world) == owner[:, None])
+
+
+def moving_parts(scenes: Scenes, points: Tensor, width: int, height: int) -> Tensor:
+    """What each pixel position (B, N, 2) of frame 0 moves with: 0 the scene, k the k-th of the objects that move."""
+    screen = _pixels_to_units(points.float(), width, height)
+    owner = _owner(scenes, _to_world(scenes, screen[:, None, :, None])[:, :, :, 0], frame=0)[:, 0]  # (B, N)
+    moves = (scenes.centres - scenes.centres[:, :, :1]).abs().amax((2, 3)) > 0  # (B, K)
+    return torch.where((owner >= 0) & moves.gather(1, owner.clamp(min=0)), owner + 1, 0)
 
 
 def _sample_scene(kind: Kind, frames: int, seed: int) -> dict:
@@ -250,8 +258,9 @@ def _owner(scenes: Scenes, world: Tensor, frame: int | None = None) -> Tensor:
     return owner
 
 
-def _coverage(distance: Tensor, edge: float) -> Tensor:
-    return (0.5 - distance / (2 * edge)).clamp(0, 1)
+def _coverage(distance: Tensor) -> Tensor:
+    ramp = (0.5 - distance / (2 * SOFTNESS)).clamp(0, 1)
+    return ramp * ramp * (3 - 2 * ramp)
 
 
 def _signed_distance(offset: Tensor, shape: Tensor, angle: Tensor, radius: Tensor) -> Tensor:
@@ -271,7 +280,7 @@ def _core_distance(offset: Tensor, angle: Tensor, radius: Tensor) -> Tensor:
     return torch.hypot(*_rotate(offset, -angle[:, None, None, None]).unbind(-1)) - 0.4 * r
 
 
-def _background(scenes: Scenes, world: Tensor, edge: float) -> Tensor:
+def _background(scenes: Scenes, world: Tensor) -> Tensor:
     """Two-tone gradient under a jittered lattice of dots: (B, T, H, W, 3)."""
     direction, frequency, phase = (scenes.gradient[:, i, None, None, None] for i in range(3))
     wave = (direction.cos() * world[..., 0] + direction.sin() * world[..., 1]) * frequency + phase
@@ -282,7 +291,7 @@ def _background(scenes: Scenes, world: Tensor, edge: float) -> Tensor:
     cell = cell_position.floor()
     centre = 0.5 + jitter[..., None] * (2 * _hash(cell) - 1)
     distance = (cell_position - cell - centre).norm(dim=-1) * spacing - dot
-    return torch.lerp(image, dots.expand_as(image), _coverage(distance, edge)[..., None])
+    return torch.lerp(image, dots.expand_as(image), _coverage(distance)[..., None])
 
 
 def _hash(cell: Tensor) -> Tensor:

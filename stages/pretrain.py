@@ -36,15 +36,17 @@ from models.pocket import (
     pocket_tokenizer,
     pocket_unet,
 )
-from models.scenes import PRETRAIN_SEEDS, Kind, render, sample_scenes, scene_captions, true_tracks
+from models.scenes import MAX_OBJECTS, PRETRAIN_SEEDS, Kind, moving_parts, render, sample_scenes, scene_captions, true_tracks
 from stages.params import Params, Pretrain, load_params
 
 KINDS: tuple[Kind, ...] = ("camera", "object", "mixed")
 CHECKPOINT = Path("checkpoints/pretrain/last.pt")
 TRACK_GRID = 16
-MAX_STROKES = 8
+MORE_STROKES = 4
+ZOOM = 0.05  # log units from which a zoom cannot be told from a pan by one stroke
+NO_STROKE_SHARE = 0.08  # of batches, without any stroke and without the motion ControlNet's residuals
 VALIDATION_SEED = 2 * PRETRAIN_SEEDS
-PINNED_SHARE = 0.2  # of the strokes' probability mass that ignores motion, so that a still stroke means "stay"
+PINNED_SHARE = 0.3  # of the further strokes' probability mass that ignores motion, so that a still stroke means "stay"
 
 
 @dataclass
@@ -52,11 +54,13 @@ class Batch:
     latents: Tensor  # (B, C, T, h, w), scaled
     tracks: Tensor  # (B, T, N, 2) in pixels
     visibility: Tensor  # (B, T, N)
+    parts: Tensor  # (B, N), what each track moves with: 0 the scene, k a moving object
+    camera: Tensor  # (B, 2), how far the camera pans and zooms: frame heights, log units
     captions: list[str]
 
     def pick(self, index: Tensor) -> "Batch":
-        chosen = [self.captions[i] for i in index.tolist()]
-        return Batch(self.latents[index], self.tracks[index], self.visibility[index], chosen)
+        tensors = (self.latents, self.tracks, self.visibility, self.parts, self.camera)
+        return Batch(*(tensor[index] for tensor in tensors), [self.captions[i] for i in index.tolist()])
 
 
 @dataclass
@@ -99,8 +103,9 @@ def train(params: Params, device: str) -> None:
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * lr_factor(step, settings)
         generator = torch.Generator(device).manual_seed(settings.seed * 10_000_019 + step)
-        dense = bool(torch.rand((), generator=generator, device=device) < settings.dense_share)
-        loss = trainee_loss(trainee, next(batches), "dense" if dense else "sparse", settings, generator)
+        u = torch.rand((), generator=generator, device=device)
+        strokes = "none" if u < NO_STROKE_SHARE else "dense" if u < NO_STROKE_SHARE + settings.dense_share else "sparse"
+        loss = trainee_loss(trainee, next(batches), strokes, settings, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -171,14 +176,14 @@ def make_pool(params: Params, foundation: Foundation, first_seed: int, size: int
         scenes = sample_scenes(kinds, video.frames, seeds).to(device)
         frames = render(scenes, video.width, video.height)
         latents = foundation.encode_images(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).transpose(1, 2)
-        tracks, visibility = true_tracks(scenes, grid.expand(len(seeds), -1, -1), video.width, video.height)
-        parts.append(Batch(latents.contiguous(), tracks, visibility, scene_captions(scenes)))
-    return Batch(
-        torch.cat([p.latents for p in parts]),
-        torch.cat([p.tracks for p in parts]),
-        torch.cat([p.visibility for p in parts]),
-        [caption for p in parts for caption in p.captions],
-    )
+        points = grid.expand(len(seeds), -1, -1)
+        tracks, visibility = true_tracks(scenes, points, video.width, video.height)
+        moving = moving_parts(scenes, points, video.width, video.height)
+        reach = scenes.camera.abs().amax(1)  # pan x, pan y, log zoom, roll
+        camera = torch.stack([reach[:, :2].amax(1), reach[:, 2]], 1)
+        parts.append((latents.contiguous(), tracks, visibility, moving, camera, scene_captions(scenes)))
+    *tensors, captions = zip(*parts, strict=True)
+    return Batch(*(torch.cat(tensor) for tensor in tensors), [one for several in captions for one in several])
 
 
 def stream(params: Params, foundation: Foundation, step: int, device: str) -> Iterator[Batch]:
@@ -204,11 +209,10 @@ def trainee_loss(
     noise = torch.randn(x0.shape, generator=generator, device=device)
     u = torch.rand(len(x0), generator=generator, device=device)
     timesteps = draw_timesteps(foundation.scheduler, u, settings.timestep_power)
-    tracks, visibility = choose_strokes(batch.tracks, batch.visibility, strokes, generator)
     keep = torch.rand(len(x0), generator=generator, device=device) >= settings.caption_dropout
     captions = [caption if kept else "" for caption, kept in zip(batch.captions, keep.tolist(), strict=True)]
     prediction = predict(trainee, foundation.scheduler.add_noise(x0, noise, timesteps), timesteps, captions, z_first,
-                         tracks, visibility)  # fmt: skip
+                         choose_strokes(batch, strokes, generator))  # fmt: skip
     return diffusion_loss(prediction, training_target(foundation.scheduler, x0, noise, timesteps))
 
 
@@ -218,35 +222,47 @@ def predict(
     timesteps: Tensor,
     captions: list[str],
     z_first: Tensor,
-    tracks: Tensor,
-    visibility: Tensor,
+    strokes: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
+    """The clean latents, as foundation and throwaway motion ControlNet see them; `strokes` from `choose_strokes`."""
     foundation, network = trainee.foundation, trainee.motion_controlnet
     frames, height, width = x_t.shape[2], *(s * CODEC_FACTOR for s in x_t.shape[-2:])
     text = repeat_per_frame(embed_text(foundation.tokenizer, foundation.text_encoder, captions), frames)
-    flow = flow_map(tracks, visibility, height, width)
-    condition = motion_condition(network.config, flow, tracks, visibility, z_first)
-    residuals = image_residuals(
-        foundation.image_controlnet, timesteps, text, *first_frame_condition(z_first, frames)
-    ) + motion_residuals(network, timesteps, text, condition)
+    residuals = image_residuals(foundation.image_controlnet, timesteps, text, *first_frame_condition(z_first, frames))
+    if strokes is not None:
+        condition = motion_condition(network.config, flow_map(*strokes, height, width), *strokes, z_first)
+        residuals += motion_residuals(network, timesteps, text, condition)
     return denoise(foundation.unet, x_t, timesteps, text, z_first, residuals)
 
 
-def choose_strokes(
-    tracks: Tensor, visibility: Tensor, strokes: str, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """All tracks, none, or 1..8 of them by motion intensity (Sec 2.2); unused places are invisible."""
+def choose_strokes(batch: Batch, strokes: str, generator: torch.Generator) -> tuple[Tensor, Tensor] | None:
+    """Tracks (B, T, N, 2) and visibility (B, T, N): all of them, none (None), or a few that leave no motion unsaid.
+
+    Sparse: one stroke for every part that moves (each moving object; the scene, when the camera moves), two more where
+    the camera zooms, and in half of the items up to four more, drawn by motion intensity (Sec 2.2). So what has no
+    stroke stays still, and the base need not dissolve it into all that it might do. Unused places are invisible.
+    """
+    tracks, visibility = batch.tracks, batch.visibility
+    if strokes == "none":
+        return None
     if strokes == "dense":
         return tracks, visibility
     b, t = tracks.shape[:2]
+    usable = (visibility[:, 0] & visibility[:, 1]).float()
+    part = torch.arange(MAX_OBJECTS + 1, device=tracks.device)
+    within = usable[:, None] * (batch.parts[:, None] == part[:, None])  # (B, parts, N)
+    first = torch.multinomial(within.flatten(0, 1) + 1e-9, 1, generator=generator).view(b, -1)
+    needed = within.any(2)
+    needed[:, 0] &= batch.camera.amax(1) > 0
     step = (tracks[:, 1:] - tracks[:, :-1]).norm(dim=-1) * (visibility[:, 1:] & visibility[:, :-1])
     intensity = step.sum(1) + 1e-6
-    usable = visibility[:, 0] & visibility[:, 1]
     weight = (1 - PINNED_SHARE) * intensity / intensity.sum(1, keepdim=True) + PINNED_SHARE / intensity.shape[1]
-    chosen = torch.multinomial(weight * usable + 1e-12, MAX_STROKES, generator=generator)  # (B, 8)
-    count = torch.randint(1, MAX_STROKES + 1, (b, 1), generator=generator, device=tracks.device)
-    used = torch.arange(MAX_STROKES, device=tracks.device) < count * (strokes != "none")
-    index = chosen[:, None].expand(b, t, MAX_STROKES)
+    more = torch.multinomial(weight * usable + 1e-12, MORE_STROKES, generator=generator)
+    count = torch.randint(-MORE_STROKES + 1, MORE_STROKES + 1, (b, 1), generator=generator, device=tracks.device)
+    count = torch.where(batch.camera[:, 1:] > ZOOM, count.clamp(min=2), count)
+    used = torch.cat([needed, torch.arange(MORE_STROKES, device=tracks.device) < count], 1)
+    chosen = torch.cat([first, more], 1)  # (B, 8)
+    index = chosen[:, None].expand(b, t, chosen.shape[1])
     picked = tracks.gather(2, index[..., None].expand(-1, -1, -1, 2))
     return picked, visibility.gather(2, index) & used[:, None]
 
@@ -265,8 +281,8 @@ def validate(trainee: Trainee, ema: EMAModel, batch: Batch, settings: Pretrain, 
     figures = {}
     for strokes in ("dense", "sparse", "none"):
         generator = torch.Generator(device).manual_seed(11)
-        tracks, visibility = choose_strokes(batch.tracks, batch.visibility, strokes, generator)
-        sample = predict(trainee, noise, timesteps, batch.captions, z_first, tracks, visibility)
+        chosen = choose_strokes(batch, strokes, generator)
+        sample = predict(trainee, noise, timesteps, batch.captions, z_first, chosen)
         for kind in range(len(KINDS)):
             error = diffusion_loss(sample[kind::3], x0[kind::3]) / x0[kind::3].pow(2).mean()
             figures[f"{strokes}_{KINDS[(VALIDATION_SEED + kind) % 3]}"] = round(error.item(), 4)
