@@ -1,19 +1,20 @@
 """The camera LoRA on camera-only data (Eq. 1): `python -m stages.camera_lora`.
 
-theta_cam = theta_0 + dtheta_cam: motion ControlNet and foundation stay as they are.
+theta_cam = theta_0 + dtheta_cam: motion ControlNet and foundation stay as they are. A share of the items has a lone
+stroke, on whatever it may lie, so that one stroke on an object is learned to mean the camera.
 """
 
-import sys
 from pathlib import Path
 
-from models.foundation import Foundation, FoundationError
+import numpy as np
+
+from models.foundation import Foundation
 from models.lora import add_lora, save_lora
 from models.networks import MotionControlNet
 from stages import motion_controlnet
-from stages.contracts import ContractError
-from stages.params import Params, ParamsError, load_params
-from stages.tracking import StageRun, stage_run
-from stages.training import FOUNDATION, Job, TrainingItems, train
+from stages.params import CameraLora, Params
+from stages.tracking import StageRun
+from stages.training import FOUNDATION, Job, Strokes, TrainingItems, run_training_stage, train
 
 OUTPUT = Path("artifacts/camera_lora")
 
@@ -22,22 +23,17 @@ def run(params: Params, tracker: StageRun) -> None:
     settings = params.camera_lora
     network = MotionControlNet.from_pretrained(motion_controlnet.OUTPUT)
     parameters = add_lora(network, "camera", settings.rank, settings.seed)
-    items = TrainingItems("camera", params, settings, lambda item: "sparse")
+    items = TrainingItems("camera", params, settings, lambda item: strokes(item, settings))
     job = Job("camera_lora", settings, settings.steps, network, parameters, items)
     train(job, Foundation.load(FOUNDATION), OUTPUT, tracker)
     save_lora(network, "camera", OUTPUT)
 
 
-def main() -> None:
-    try:
-        params = load_params()
-        with stage_run("camera_lora", params) as tracker:
-            run(params, tracker)
-            tracker.artifact(OUTPUT / "loss.csv")
-            tracker.weights(OUTPUT)
-    except (ParamsError, ContractError, FoundationError) as error:
-        sys.exit(f"camera_lora: {error}")
+def strokes(item: int, settings: CameraLora) -> Strokes:
+    """Item i of the stage has one stroke or a draw of 1 to 8, by the stage's seed."""
+    single = np.random.default_rng([settings.seed, 2, item]).random() < settings.single_stroke_share
+    return "single" if single else "sparse"
 
 
 if __name__ == "__main__":
-    main()
+    run_training_stage("camera_lora", OUTPUT, run)

@@ -40,9 +40,10 @@ from stages import camera_lora, motion_controlnet, object_lora
 from stages.contracts import ContractError, CuratedClip, curated_clips, read_draws, read_tracks
 from stages.items import write_atomically
 from stages.latents import latents_folder, read_latents
+from stages.memory import keep_freed_memory
 from stages.params import SPLITS, Params, ParamsError, Split, load_params
 from stages.tracking import StageRun, stage_run
-from stages.training import FOUNDATION, keep_freed_memory
+from stages.training import FOUNDATION
 
 METRICS = Path("metrics/evaluation.json")
 REPORT = Path("reports/evaluation")

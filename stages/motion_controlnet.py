@@ -3,15 +3,13 @@
 A fresh one beside the frozen foundation. Output: artifacts/motion_controlnet/, in diffusers' layout, and its loss.csv.
 """
 
-import sys
 from pathlib import Path
 
-from models.foundation import Foundation, FoundationError
+from models.foundation import Foundation
 from models.networks import motion_controlnet_like
-from stages.contracts import ContractError
-from stages.params import Params, ParamsError, load_params
-from stages.tracking import StageRun, stage_run
-from stages.training import FOUNDATION, Job, TrainingItems, train
+from stages.params import Params
+from stages.tracking import StageRun
+from stages.training import FOUNDATION, Job, TrainingItems, run_training_stage, train
 
 OUTPUT = Path("artifacts/motion_controlnet")
 
@@ -39,16 +37,5 @@ def run(params: Params, tracker: StageRun) -> None:
     network.save_pretrained(OUTPUT)
 
 
-def main() -> None:
-    try:
-        params = load_params()
-        with stage_run("motion_controlnet", params) as tracker:
-            run(params, tracker)
-            tracker.artifact(OUTPUT / "loss.csv")
-            tracker.weights(OUTPUT)
-    except (ParamsError, ContractError, FoundationError) as error:
-        sys.exit(f"motion_controlnet: {error}")
-
-
 if __name__ == "__main__":
-    main()
+    run_training_stage("motion_controlnet", OUTPUT, run)

@@ -3,20 +3,18 @@
 theta_mixed = theta_0 + sg[dtheta_cam] + dtheta_obj, optimised for L_mixed + weight * L_ortho.
 """
 
-import sys
 from pathlib import Path
 
 from torch import Tensor
 
-from models.foundation import Foundation, FoundationError
+from models.foundation import Foundation
 from models.lora import add_lora, load_lora, save_lora
 from models.networks import MotionControlNet
 from models.orthogonal_loss import orthogonal_loss
 from stages import camera_lora, motion_controlnet
-from stages.contracts import ContractError
-from stages.params import Params, ParamsError, load_params
-from stages.tracking import StageRun, stage_run
-from stages.training import FOUNDATION, Job, TrainingItems, train
+from stages.params import Params
+from stages.tracking import StageRun
+from stages.training import FOUNDATION, Job, TrainingItems, run_training_stage, train
 
 OUTPUT = Path("artifacts/object_lora")
 
@@ -38,16 +36,5 @@ def run(params: Params, tracker: StageRun) -> None:
     save_lora(network, "object", OUTPUT)
 
 
-def main() -> None:
-    try:
-        params = load_params()
-        with stage_run("object_lora", params) as tracker:
-            run(params, tracker)
-            tracker.artifact(OUTPUT / "loss.csv")
-            tracker.weights(OUTPUT)
-    except (ParamsError, ContractError, FoundationError) as error:
-        sys.exit(f"object_lora: {error}")
-
-
 if __name__ == "__main__":
-    main()
+    run_training_stage("object_lora", OUTPUT, run)

@@ -180,12 +180,16 @@ class MotionControlNet(Training):
     sparse_steps: Annotated[int, Field(ge=0)]
 
 
-class CameraLora(Training):
+class Lora(Training):
     rank: Count
     steps: Count
 
 
-class ObjectLora(CameraLora):
+class CameraLora(Lora):
+    single_stroke_share: Share
+
+
+class ObjectLora(Lora):
     orthogonal_loss: Literal["off", "identity", "orthogonal"]
     orthogonal_weight: Annotated[float, Field(ge=0)]
 

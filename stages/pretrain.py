@@ -7,6 +7,7 @@ ControlNet. The throwaway one makes the base aware of flow; it is not exported, 
 """
 
 import csv
+import hashlib
 import json
 import os
 import platform
@@ -36,11 +37,21 @@ from models.pocket import (
     pocket_tokenizer,
     pocket_unet,
 )
-from models.scenes import MAX_OBJECTS, PRETRAIN_SEEDS, Kind, moving_parts, render, sample_scenes, scene_captions, true_tracks
+from models.scenes import (
+    MAX_OBJECTS,
+    PRETRAIN_SEEDS,
+    Kind,
+    moving_parts,
+    render,
+    sample_scenes,
+    scene_captions,
+    true_tracks,
+)
+from stages.memory import keep_freed_memory
 from stages.params import Params, Pretrain, load_params
 
 KINDS: tuple[Kind, ...] = ("camera", "object", "mixed")
-CHECKPOINT = Path("checkpoints/pretrain/last.pt")
+CHECKPOINTS = Path("checkpoints/pretrain")
 TRACK_GRID = 16
 MORE_STROKES = 4
 ZOOM = 0.05  # log units from which a zoom cannot be told from a pan by one stroke
@@ -59,8 +70,14 @@ class Batch:
     captions: list[str]
 
     def pick(self, index: Tensor) -> "Batch":
-        tensors = (self.latents, self.tracks, self.visibility, self.parts, self.camera)
-        return Batch(*(tensor[index] for tensor in tensors), [self.captions[i] for i in index.tolist()])
+        return Batch(
+            self.latents[index],
+            self.tracks[index],
+            self.visibility[index],
+            self.parts[index],
+            self.camera[index],
+            [self.captions[i] for i in index.tolist()],
+        )
 
 
 @dataclass
@@ -82,7 +99,7 @@ class Trainee:
 
 def main() -> None:
     params = load_params()
-    torch.manual_seed(params.pretrain.seed)
+    keep_freed_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     train(params, device)
 
@@ -94,7 +111,8 @@ def train(params: Params, device: str) -> None:
     parameters = trainee.parameters()
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.01, fused=True)
     ema = EMAModel(parameters, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
-    step, log, seconds = _resume(trainee, optimizer, ema, device)
+    checkpoint = CHECKPOINTS / f"{_key(params)}.pt"
+    step, log, seconds = _resume(checkpoint, trainee, optimizer, ema, device)
     validation = make_pool(params, trainee.foundation, VALIDATION_SEED, 24, device)
     batches = stream(params, trainee.foundation, step, device)
     started = time.perf_counter()
@@ -118,7 +136,7 @@ def train(params: Params, device: str) -> None:
             log[-1] |= validate(trainee, ema, validation, settings, device)
             tqdm.write(json.dumps(log[-1]))
         if done % settings.checkpoint_every == 0 or done == settings.steps:
-            _save_checkpoint(trainee, optimizer, ema, done, log, seconds + time.perf_counter() - started)
+            _save_checkpoint(checkpoint, trainee, optimizer, ema, done, log, seconds + time.perf_counter() - started)
             ema.store(parameters)
             ema.copy_to(parameters)
             export(trainee.foundation, params, log, seconds + time.perf_counter() - started)
@@ -181,9 +199,15 @@ def make_pool(params: Params, foundation: Foundation, first_seed: int, size: int
         moving = moving_parts(scenes, points, video.width, video.height)
         reach = scenes.camera.abs().amax(1)  # pan x, pan y, log zoom, roll
         camera = torch.stack([reach[:, :2].amax(1), reach[:, 2]], 1)
-        parts.append((latents.contiguous(), tracks, visibility, moving, camera, scene_captions(scenes)))
-    *tensors, captions = zip(*parts, strict=True)
-    return Batch(*(torch.cat(tensor) for tensor in tensors), [one for several in captions for one in several])
+        parts.append(Batch(latents.contiguous(), tracks, visibility, moving, camera, scene_captions(scenes)))
+    return Batch(
+        torch.cat([p.latents for p in parts]),
+        torch.cat([p.tracks for p in parts]),
+        torch.cat([p.visibility for p in parts]),
+        torch.cat([p.parts for p in parts]),
+        torch.cat([p.camera for p in parts]),
+        [caption for p in parts for caption in p.captions],
+    )
 
 
 def stream(params: Params, foundation: Foundation, step: int, device: str) -> Iterator[Batch]:
@@ -328,8 +352,16 @@ def _codec_images(params: Params) -> Tensor:
     return torch.cat(frames)
 
 
-def _save_checkpoint(trainee, optimizer, ema, step: int, log: list[dict], seconds: float) -> None:
-    CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
+def _key(params: Params) -> str:
+    """A hash of what shapes the run, `steps` apart: a run may be made longer, another one is not taken up."""
+    settings = params.pretrain.model_dump(
+        mode="json", exclude={"steps", "output", "checkpoint_every", "validate_every"}
+    )
+    return hashlib.sha256(json.dumps([settings, params.video.model_dump(mode="json")]).encode()).hexdigest()[:20]
+
+
+def _save_checkpoint(path: Path, trainee, optimizer, ema, step: int, log: list[dict], seconds: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     state = {
         "parameters": [p.detach().cpu() for p in trainee.parameters()],
         "optimizer": optimizer.state_dict(),
@@ -338,15 +370,16 @@ def _save_checkpoint(trainee, optimizer, ema, step: int, log: list[dict], second
         "log": log,
         "seconds": seconds,
     }
-    temporary = CHECKPOINT.with_suffix(".tmp")
+    temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)
-    os.replace(temporary, CHECKPOINT)
+    os.replace(temporary, path)
 
 
-def _resume(trainee, optimizer, ema, device: str) -> tuple[int, list[dict], float]:
-    if not CHECKPOINT.is_file():
+def _resume(path: Path, trainee, optimizer, ema, device: str) -> tuple[int, list[dict], float]:
+    if not path.is_file():
         return 0, [], 0.0
-    state = torch.load(CHECKPOINT, map_location=device, weights_only=True)
+    tqdm.write(f"pretrain: goes on from {path}")
+    state = torch.load(path, map_location=device, weights_only=True)
     with torch.no_grad():
         for parameter, saved in zip(trainee.parameters(), state["parameters"], strict=True):
             parameter.copy_(saved)

@@ -5,7 +5,6 @@ sees the same items with the same noise.
 """
 
 import csv
-import ctypes
 import hashlib
 import json
 import os
@@ -30,16 +29,17 @@ from models.conditions import motion_condition
 from models.denoiser import denoise, first_frame_condition, image_residuals, motion_residuals, repeat_per_frame
 from models.diffusion import diffusion_loss, draw_timesteps, training_target
 from models.flow_maps import flow_map
-from models.foundation import Foundation
+from models.foundation import Foundation, FoundationError
 from models.networks import MotionControlNet
 from stages.contracts import ContractError, curated_clips, read_draws, read_tracks
 from stages.latents import latents_folder, read_latents
-from stages.params import Params, Split, Training
-from stages.tracking import StageRun
+from stages.memory import keep_freed_memory
+from stages.params import Params, ParamsError, Split, Training, load_params
+from stages.tracking import StageRun, stage_run
 
 FOUNDATION = Path("artifacts/foundation")
 WARMUP_SHARE = 0.05
-Strokes = Literal["dense", "sparse"]
+Strokes = Literal["dense", "sparse", "single"]
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,11 @@ class TrainingItems(Dataset):
         run = slice(start, start + self.frames)
         latents = clip.latents[run].transpose(0, 1).contiguous()
         tracks, visibility = clip.tracks[run], clip.visibility[run]
-        if self.strokes(index) == "sparse":
+        strokes = self.strokes(index)
+        if strokes != "dense":
             chosen = torch.from_numpy(clip.draws[rng.integers(0, len(clip.draws))]).long()
+            if strokes == "single":
+                chosen[1:] = -1
             tracks, visibility = tracks[:, chosen], visibility[:, chosen] & (chosen >= 0)
         generator = torch.Generator().manual_seed(int(rng.integers(0, 2**62)))
         return {
@@ -130,6 +133,18 @@ class Job:
     parameters: list[nn.Parameter]
     items: TrainingItems
     extra_loss: Callable[[], dict[str, Tensor]] = dict  # named, already weighted terms beside the denoising loss
+
+
+def run_training_stage(stage: str, output: Path, run: Callable[[Params, StageRun], None]) -> None:
+    """The command of a training stage: an MLflow run with the curve and the weights' hash, or one line of error."""
+    try:
+        params = load_params()
+        with stage_run(stage, params) as tracker:
+            run(params, tracker)
+            tracker.artifact(output / "loss.csv")
+            tracker.weights(output)
+    except (ParamsError, ContractError, FoundationError) as error:
+        sys.exit(f"{stage}: {error}")
 
 
 def train(job: Job, foundation: Foundation, output: Path, run: StageRun) -> None:
@@ -256,13 +271,3 @@ def write_curve(path: Path, rows: list[dict]) -> None:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["step", "loss"])
         writer.writeheader()
         writer.writerows(rows)
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory: giving large blocks back at every step took up to half of a CPU step's time."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "gnu_get_libc_version"):
-            m_trim_threshold, m_mmap_max = -1, -4
-            libc.mallopt(m_mmap_max, 0)
-            libc.mallopt(m_trim_threshold, 2**31 - 1)
