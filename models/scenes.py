@@ -1,4 +1,4 @@
-"""Procedural scenes whose motion is known exactly: dotted backgrounds, two-tone shapes, a moving camera.
+"""Procedural scenes whose motion is known exactly: marbled backgrounds, two-tone shapes, a moving camera.
 
 They are the pocket world: `collect` renders them as raw videos, `pretrain` streams them. Everything is a function of
 the seed. Lengths are in frame heights: the first frame spans x in [-W/2H, W/2H], y in [-1/2, 1/2], origin at its
@@ -19,8 +19,9 @@ Kind = Literal["camera", "object", "mixed"]
 
 PRETRAIN_SEEDS = 10**12
 MAX_OBJECTS = 3
+WAVES = 6
 ASPECT = 1.5
-SOFTNESS = 0.035  # half the width of an edge, in frame heights: soft enough for 16 codec channels to reach 30 dB
+SOFTNESS = 0.035  # half the width of an edge, in frame heights: soft enough for the codec
 
 COLOURS = {
     "red": (0.90, 0.20, 0.20),
@@ -49,8 +50,7 @@ class Scenes:
 
     camera (B, T, 4): pan x, pan y, log zoom, roll in radians. Frame 0 is always zero.
     centres (B, K, T, 2): object centres in the world. shape, present, angle, radius (B, K). colours (B, K, 2, 3).
-    background (B, 3, 3): two gradient colours and the dots' colour. lattice (B, 6): dot spacing, rotation, dot radius,
-    jitter, and the x and y offset. gradient (B, 3): angle, spatial frequency, phase.
+    background (B, 2, 3): two colours. waves (B, WAVES, 3): the x and y wave number and phase of what marbles them.
     """
 
     camera: Tensor
@@ -61,8 +61,7 @@ class Scenes:
     radius: Tensor
     colours: Tensor
     background: Tensor
-    lattice: Tensor
-    gradient: Tensor
+    waves: Tensor
     captions: tuple[str, ...]
 
     def to(self, device: torch.device | str) -> "Scenes":
@@ -135,8 +134,7 @@ def moving_parts(scenes: Scenes, points: Tensor, width: int, height: int) -> Ten
 def _sample_scene(kind: Kind, frames: int, seed: int) -> dict:
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, MAX_OBJECTS + 1))
-    background_name, dots_name = rng.choice(list(BACKGROUNDS), 2, replace=False)
-    base, dots = np.array(BACKGROUNDS[background_name]), np.array(BACKGROUNDS[dots_name])
+    background_name, marble_name = rng.choice(list(BACKGROUNDS), 2, replace=False)
     radius = rng.uniform(0.14, 0.21, MAX_OBJECTS)
     start = _spread(rng, count, radius)
     centres = np.repeat(start[:, None], frames, 1)
@@ -168,11 +166,8 @@ def _sample_scene(kind: Kind, frames: int, seed: int) -> dict:
         "angle": rng.uniform(-0.5, 0.5, MAX_OBJECTS),
         "radius": radius,
         "colours": np.array([[COLOURS[colour_names[2 * k]], COLOURS[colour_names[2 * k + 1]]] for k in range(3)]),
-        "background": np.stack([base, np.clip(base * rng.uniform(0.65, 1.35), 0, 1), dots]),
-        "lattice": np.array(
-            [rng.uniform(0.34, 0.46), rng.uniform(-0.5, 0.5), rng.uniform(0.075, 0.105), 0.15, *rng.uniform(0, 1, 2)]
-        ),
-        "gradient": np.array([rng.uniform(0, 2 * np.pi), rng.uniform(1.0, 2.5), rng.uniform(0, 2 * np.pi)]),
+        "background": np.array([BACKGROUNDS[background_name], BACKGROUNDS[marble_name]]),
+        "waves": _waves(rng),
     }
     arrays = {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in scene.items()}
     return arrays | {"captions": f"{' and '.join(named)} on a {background_name} background"}
@@ -209,6 +204,12 @@ def _zoom(rng: np.random.Generator, frames: int) -> np.ndarray:
     """log zoom (T,) that starts at 0 and swings slowly within about +-0.45."""
     rate = rng.uniform(0.015, 0.06) * rng.choice([-1, 1])
     return 0.45 * np.sin(np.arange(frames) * rate / 0.45)
+
+
+def _waves(rng: np.random.Generator) -> np.ndarray:
+    """Wave numbers and phases (WAVES, 3), all directions, 0.5 to 1.2 frame heights long."""
+    number, angle = 2 * np.pi / rng.uniform(0.5, 1.2, WAVES), rng.uniform(0, 2 * np.pi, WAVES)
+    return np.stack([number * np.cos(angle), number * np.sin(angle), rng.uniform(0, 2 * np.pi, WAVES)], 1)
 
 
 def _bounce(path: np.ndarray, limit: np.ndarray) -> np.ndarray:
@@ -281,21 +282,8 @@ def _core_distance(offset: Tensor, angle: Tensor, radius: Tensor) -> Tensor:
 
 
 def _background(scenes: Scenes, world: Tensor) -> Tensor:
-    """Two-tone gradient under a jittered lattice of dots: (B, T, H, W, 3)."""
-    direction, frequency, phase = (scenes.gradient[:, i, None, None, None] for i in range(3))
-    wave = (direction.cos() * world[..., 0] + direction.sin() * world[..., 1]) * frequency + phase
-    low, high, dots = (scenes.background[:, i, None, None, None] for i in range(3))
-    image = torch.lerp(low, high, (0.5 + 0.5 * wave.sin())[..., None])
-    spacing, rotation, dot, jitter = (scenes.lattice[:, i, None, None, None] for i in range(4))
-    cell_position = _rotate(world, rotation) / spacing[..., None] + scenes.lattice[:, None, None, None, 4:6]
-    cell = cell_position.floor()
-    centre = 0.5 + jitter[..., None] * (2 * _hash(cell) - 1)
-    distance = (cell_position - cell - centre).norm(dim=-1) * spacing - dot
-    return torch.lerp(image, dots.expand_as(image), _coverage(distance)[..., None])
-
-
-def _hash(cell: Tensor) -> Tensor:
-    """Repeatable pseudo-random pair in 0..1 for each integer cell (..., 2)."""
-    x, y = cell.to(torch.int64).unbind(-1)
-    mixed = [(x * a + y * b) % 65_521 * c % 65_521 for a, b, c in ((7919, 104_729, 31_337), (15_485, 32_452, 27_644))]
-    return torch.stack(mixed, -1).float() / 65_521
+    """Two colours marbled by a sum of waves, smooth everywhere and flat nowhere: (B, T, H, W, 3)."""
+    kx, ky, phase = (scenes.waves[:, None, None, None, :, i] for i in range(3))
+    field = (world[..., :1] * kx + world[..., 1:] * ky + phase).sin().sum(-1) * (2 / scenes.waves.shape[1]) ** 0.5
+    low, high = (scenes.background[:, i, None, None, None] for i in range(2))
+    return torch.lerp(low, high, (0.5 + 0.5 * (1.5 * field).tanh())[..., None])
