@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from models.conditions import copied_latents, unshuffled_flow
+from models.conditions import carried_latents, unshuffled_flow
 from models.diffusion import draw_timesteps, training_target
 from models.flow_maps import blur, flow_map, rasterise
 from models.latent_space import LatentSpace
@@ -50,15 +50,24 @@ def test_unshuffled_flow_keeps_every_number_times_the_scale():
 def test_a_latent_is_carried_to_where_its_stroke_is():
     first = torch.zeros(1, 2, 4, 6)
     first[0, 0, 1, 1] = 1.0  # latent pixel (1, 1) is centred on pixel 11.5 at factor 8
-    condition = copied_latents(*stroke((11.5, 11.5), (35.5, 19.5)), first, factor=8)
+    condition = carried_latents(*stroke((11.5, 11.5), (35.5, 19.5)), first, factor=8)
     assert condition.shape == (1, 3, 2, 4, 6)
-    assert condition[0, 0, 0].argmax() == 1 * 6 + 1 and condition[0, 0, 1].argmax() == 2 * 6 + 4
-    assert condition[0, 2, 1, 2, 4] == pytest.approx(1)
+    change, coverage = condition[0, 0], condition[0, 2]
+    assert change[0].abs().max() < 1e-5 and coverage[0, 1, 1] == pytest.approx(1)
+    assert change[1, 2, 4] == pytest.approx(1, abs=1e-5) and coverage[1, 2, 4] == pytest.approx(1)
+    assert change[1, 1, 1] == pytest.approx(-coverage[1, 1, 1].item(), abs=1e-5) and coverage[1, 1, 1] < 0.5
+
+
+def test_every_place_moves_with_the_stroke_nearest_to_it():
+    first = torch.arange(12.0).expand(1, 1, 8, 12).contiguous()  # a latent's value is its column
+    tracks = torch.tensor([[[[11.5, 27.5], [83.5, 27.5]], [[19.5, 27.5], [83.5, 27.5]]]])
+    change = carried_latents(tracks, torch.ones(1, 2, 2, dtype=torch.bool), first, factor=8)[0, 0, 1]
+    assert change[3, 2] == pytest.approx(-1, abs=1e-4) and change[:, 9:].abs().max() < 1e-4
 
 
 def test_without_strokes_nothing_is_carried():
     tracks, visibility = stroke((11.5, 11.5), (35.5, 19.5))
-    assert not copied_latents(tracks, visibility & False, torch.randn(1, 2, 4, 6), factor=8).any()
+    assert not carried_latents(tracks, visibility & False, torch.randn(1, 2, 4, 6), factor=8).any()
     assert not flow_map(tracks, visibility & False, 32, 48).any()
 
 
