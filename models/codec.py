@@ -1,6 +1,7 @@
 """The pocket profile's codec: a linear patch codec behind the interface of diffusers' `AutoencoderKL`."""
 
 import torch
+from diffusers import AutoencoderKL
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKLOutput
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
@@ -30,6 +31,9 @@ class LinearCodec(ModelMixin, ConfigMixin):
     def decode(self, latents: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         images = self.decoder(latents)
         return DecoderOutput(sample=images) if return_dict else (images,)
+
+
+Codec = AutoencoderKL | LinearCodec
 
 
 @torch.no_grad()

@@ -409,7 +409,7 @@ class ImageConductorPipeline(DiffusionPipeline):
         visibility = torch.cat([pair[1] for pair in given], dim=2).to(first.device)
         height, width = (side * config.codec_factor for side in first.shape[2:])
         maps = flow_map(tracks, visibility, height, width)
-        return motion_condition(config, maps, tracks, visibility, first.float()).to(first.dtype)
+        return motion_condition(config, self.vae, maps, tracks, visibility, first.float()).to(first.dtype)
 
     def _loras_of(self, branches: list[Branch]) -> AbstractContextManager[None]:
         """Where all branches share one LoRA, merge it for the whole run."""

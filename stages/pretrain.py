@@ -254,7 +254,9 @@ def predict(
     text = repeat_per_frame(embed_text(foundation.tokenizer, foundation.text_encoder, captions), frames)
     residuals = image_residuals(foundation.image_controlnet, timesteps, text, *first_frame_condition(z_first, frames))
     if strokes is not None:
-        condition = motion_condition(network.config, flow_map(*strokes, height, width), *strokes, z_first)
+        condition = motion_condition(
+            network.config, foundation.vae, flow_map(*strokes, height, width), *strokes, z_first
+        )
         residuals += motion_residuals(network, timesteps, text, condition)
     return denoise(foundation.unet, x_t, timesteps, text, z_first, residuals)
 

@@ -114,7 +114,7 @@ def denoising_loss(
     text = repeat_per_frame(items["text"], frames)
     height, width = (size * foundation.codec_factor for size in latents.shape[-2:])
     flow = flow_map(items["tracks"], items["visibility"], height, width)
-    condition = motion_condition(config.config, flow, items["tracks"], items["visibility"], z_first)
+    condition = motion_condition(config.config, foundation.vae, flow, items["tracks"], items["visibility"], z_first)
     with torch.no_grad():
         image = image_residuals(foundation.image_controlnet, timesteps, text, *first_frame_condition(z_first, frames))
     residuals = image + motion_residuals(network, timesteps, text, condition)
