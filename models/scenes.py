@@ -134,7 +134,8 @@ def moving_parts(scenes: Scenes, points: Tensor, width: int, height: int) -> Ten
 def _sample_scene(kind: Kind, frames: int, seed: int) -> dict:
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, MAX_OBJECTS + 1))
-    background_name, marble_name = rng.choice(list(BACKGROUNDS), 2, replace=False)
+    background_name = rng.choice(list(BACKGROUNDS))
+    marble_name = rng.choice([name for name in BACKGROUNDS if abs(_grey(name) - _grey(background_name)) > 0.1])
     radius = rng.uniform(0.14, 0.21, MAX_OBJECTS)
     start = _spread(rng, count, radius)
     centres = np.repeat(start[:, None], frames, 1)
@@ -171,6 +172,11 @@ def _sample_scene(kind: Kind, frames: int, seed: int) -> dict:
     }
     arrays = {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in scene.items()}
     return arrays | {"captions": f"{' and '.join(named)} on a {background_name} background"}
+
+
+def _grey(background: str) -> float:
+    """Luminance of a background; two that share it are one flat surface to whoever tracks in grey."""
+    return float(np.dot(BACKGROUNDS[background], (0.299, 0.587, 0.114)))
 
 
 def _spread(rng: np.random.Generator, count: int, radius: np.ndarray) -> np.ndarray:
