@@ -20,8 +20,8 @@ FIT_TOLERANCE = 0.7  # pixels
 MAX_ROUND_TRIP = 0.5  # pixels between a point and its way forward and back
 ANCHOR = 0.6  # share of frame 0, beside the previous frame, in the comparison of surroundings
 CAMERA_BONUS = 1.0  # differences below are in grey levels, summed over the channels
-LOST = 40.0  # difference from frame 0 at which a point that was followed without a gap counts as lost
-FOUND = 20.0  # difference from frame 0 below which any point counts as seen
+LOST = 80.0  # difference from frame 0 at which a point that was followed without a gap counts as lost
+FOUND = 40.0  # difference from frame 0 below which any point counts as seen
 
 _LUCAS_KANADE: dict[str, Any] = {
     "winSize": (9, 9),
