@@ -5,6 +5,8 @@
   stroke nearest to it, faded with the distance from that stroke, plus the fading as a mask channel. The first frame is
   moved as pixels and encoded again, because latents do not shift by parts of a patch. The flow map says how fast a
   place moves; this says what should be there (past the paper).
+- `first_frame_as_camera`: the same, had the whole frame moved by the one similarity that fits all strokes best. With
+  both at hand, "objects" or "camera" is a choice between two pictures (past the paper).
 """
 
 from collections.abc import Mapping
@@ -18,6 +20,8 @@ from models.codec import Codec
 
 NEAREST_SIGMA = 0.6  # latent pixels over which one stroke's displacement passes into the next one's
 REACH_SIGMA = 2.5  # latent pixels over which what a stroke carries fades
+STIFFNESS = 1.0  # squared latent pixels that strokes must be apart before they say anything about zoom or roll
+HIDDEN = 1e-4  # weight of a track that is not seen, so that the camera rests where the last track left it
 
 
 def motion_condition(
@@ -32,7 +36,7 @@ def motion_condition(
 
     Args:
         config: the network's config: `condition`, `flow_scale`, `codec_factor`.
-        vae: the codec of `first_latents`; only `first_frame_latents` needs it.
+        vae: the codec of `first_latents`; `flow` alone does not need it.
         flow_maps: (B, 2, T, H, W) blurred, pixels per frame.
         tracks, visibility: (B, T, N, 2) in pixels and (B, T, N), the tracks that the flow maps were made of.
         first_latents: (B, C, h, w) VAE latents of the first frame, in the VAE's scaled space.
@@ -40,6 +44,7 @@ def motion_condition(
     parts = {
         "flow": lambda: unshuffled_flow(flow_maps, config["flow_scale"], config["codec_factor"]),
         "first_frame_latents": lambda: carried_latents(vae, tracks, visibility, first_latents, config["codec_factor"]),
+        "first_frame_as_camera": lambda: camera_latents(vae, tracks, visibility, first_latents, config["codec_factor"]),
     }
     return torch.cat([parts[name]() for name in config["condition"]], dim=1)
 
@@ -62,26 +67,53 @@ def carried_latents(vae: Codec, tracks: Tensor, visibility: Tensor, first_latent
     if n == 0:
         return first_latents.new_zeros(b, channels + 1, t, h, w)
     position = (tracks + 0.5) / factor - 0.5
-    y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    place = torch.stack([x, y], -1).view(-1, 2).to(position)  # (h * w, 2)
+    place = _grid(h, w).view(-1, 2).to(position)
     distance = (place[None, None, :, None] - position[:, :, None]).square().sum(-1)  # (B, T, h * w, N)
     shown = visibility & visibility[:, :1]
     distance = distance.masked_fill(~shown[:, :, None], torch.inf)
     coverage = torch.exp(-distance.amin(-1) / (2 * REACH_SIGMA**2)).view(b, 1, t, h, w)
     near = torch.softmax(-distance.clamp(max=1e6) / (2 * NEAREST_SIGMA**2), -1)
     displacement = (near @ (position - position[:, :1])).view(b * t, h, w, 2).movedim(-1, 1) * factor
-    first = vae.decode(first_latents / vae.config.scaling_factor, return_dict=False)[0]
-    moved = _moved(first.repeat_interleave(t, 0), displacement)
-    latents = vae.encode(moved).latent_dist.mode() * vae.config.scaling_factor
-    change = latents.unflatten(0, (b, t)).transpose(1, 2) - first_latents[:, :, None]
+    displacement = F.interpolate(displacement, (h * factor, w * factor), mode="bilinear", align_corners=False)
+    origin = _grid(h * factor, w * factor).to(position) - displacement.movedim(1, -1)
+    change = _change(vae, first_latents, origin.unflatten(0, (b, t)))
     return torch.cat([change * coverage, coverage], 1)
 
 
-def _moved(images: Tensor, displacement: Tensor) -> Tensor:
-    """Images (B, 3, H, W) whose every place came from `displacement` (B, 2, h, w) pixels before it."""
-    height, width = images.shape[-2:]
-    displacement = F.interpolate(displacement, (height, width), mode="bilinear", align_corners=False)
+@torch.no_grad()
+def camera_latents(vae: Codec, tracks: Tensor, visibility: Tensor, first_latents: Tensor, factor: int) -> Tensor:
+    """(B, C, T, h, w): the first frame as the camera would show it that moved all tracks, less what was there.
+
+    The camera is the similarity (shift, zoom, roll; one track: the shift) from frame t back to frame 0 of least
+    squared error, in complex numbers z0 = a (z - mean z) + mean z0.
+    """
+    size = [s * factor for s in first_latents.shape[-2:]]
+    z = torch.view_as_complex(tracks.contiguous())  # (B, T, N)
+    weight = visibility[:, :1] * (visibility + HIDDEN)
+    total = weight.sum(-1, keepdim=True).clamp(min=1e-12)
+    now, start = ((weight * points).sum(-1, keepdim=True) / total for points in (z, z[:, :1]))
+    stiffness = STIFFNESS * factor**2
+    spread = (weight * (z - now).abs().square()).sum(-1, keepdim=True) / total
+    turned = (weight * (z - now).conj() * (z[:, :1] - start)).sum(-1, keepdim=True) / total
+    a = (turned + stiffness) / (spread + stiffness)
+    place = torch.view_as_complex(_grid(*size).to(tracks)).view(-1)
+    origin = torch.view_as_real(a * (place - now) + start).unflatten(2, size)
+    return _change(vae, first_latents, origin)
+
+
+def _change(vae: Codec, first_latents: Tensor, origin: Tensor) -> Tensor:
+    """How the latents change (B, C, T, h, w) when each pixel shows what was at `origin` (B, T, H, W, 2), pixels."""
+    b, t, height, width, _ = origin.shape
+    first = vae.decode(first_latents / vae.config.scaling_factor, return_dict=False)[0]
+    looked_up = (2 * origin.flatten(0, 1) + 1) / torch.tensor([width, height], device=origin.device) - 1
+    moved = F.grid_sample(
+        first.repeat_interleave(t, 0), looked_up.to(first.dtype), align_corners=False, padding_mode="border"
+    )
+    latents = vae.encode(moved).latent_dist.mode() * vae.config.scaling_factor
+    return latents.unflatten(0, (b, t)).transpose(1, 2) - first_latents[:, :, None]
+
+
+def _grid(height: int, width: int) -> Tensor:
+    """(H, W, 2): each place's x and y."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    origin = torch.stack([x, y], -1).to(images) - displacement.movedim(1, -1)
-    looked_up = (2 * origin + 1) / torch.tensor([width, height], device=images.device) - 1
-    return F.grid_sample(images, looked_up, align_corners=False, padding_mode="border")
+    return torch.stack([x, y], -1).float()

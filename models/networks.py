@@ -113,8 +113,12 @@ class MotionControlNet(_ExtendsConfig, SparseControlNetModel, PeftAdapterMixin):
 
 
 def condition_channels(condition: list[str], latent_channels: int, codec_factor: int) -> int:
-    """Channels of the motion ControlNet's condition: 2 f^2 for `flow`, C + 1 for `first_frame_latents`."""
-    sizes = {"flow": 2 * codec_factor**2, "first_frame_latents": latent_channels + 1}
+    """Channels of the motion ControlNet's condition, the sum over its parts (see `models.conditions`)."""
+    sizes = {
+        "flow": 2 * codec_factor**2,
+        "first_frame_latents": latent_channels + 1,
+        "first_frame_as_camera": latent_channels,
+    }
     return sum(sizes[name] for name in condition)
 
 

@@ -16,7 +16,7 @@ Split = Literal["mixed", "camera"]
 SPLITS: tuple[Split, Split] = ("mixed", "camera")
 
 Source = Literal["synthetic", "folder", "webvid", "realestate10k"]
-Condition = Literal["flow", "first_frame_latents"]
+Condition = Literal["flow", "first_frame_latents", "first_frame_as_camera"]
 Precision = Literal["no", "bf16", "fp16"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]

@@ -7,7 +7,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from models.codec import LinearCodec
-from models.conditions import REACH_SIGMA, carried_latents, unshuffled_flow
+from models.conditions import REACH_SIGMA, camera_latents, carried_latents, unshuffled_flow
 from models.diffusion import draw_timesteps, training_target
 from models.flow_maps import blur, flow_map, rasterise
 from models.latent_space import LatentSpace
@@ -88,8 +88,40 @@ def test_every_place_moves_with_the_stroke_nearest_to_it(flat_codec):
     assert change[3, 2] == pytest.approx(-1, abs=1e-3) and change[:, 9:].abs().max() < 1e-3
 
 
+def test_one_stroke_taken_as_camera_moves_the_whole_frame(flat_codec):
+    first = torch.arange(12.0).expand(1, 1, 8, 12).contiguous()
+    change = camera_latents(flat_codec, *stroke((11.5, 27.5), (19.5, 27.5)), first, factor=8)[0, 0]
+    assert change[0].abs().max() < 1e-4
+    assert (change[1, :, 1:-1] + 1).abs().max() < 1e-3
+
+
+def test_the_camera_is_the_similarity_that_the_strokes_obey(flat_codec):
+    first = torch.zeros(1, 1, 8, 12)
+    first[0, 0, 2, 2] = 1.0  # centred on pixel (19.5, 19.5)
+    centre, a, shift = 47.5 + 31.5j, 1.1 * complex(math.cos(0.3), math.sin(0.3)), 4 - 6j
+    z = torch.tensor([20 + 20j, 80 + 20j, 30 + 55j, 70 + 40j])
+    tracks = torch.view_as_real(torch.stack([z, a * (z - centre) + centre + shift]))[None]
+    change = camera_latents(flat_codec, tracks, torch.ones(1, 2, 4, dtype=torch.bool), first, factor=8)[0, 0, 1]
+    landed = a * (19.5 + 19.5j - centre) + centre + shift
+    bright = change.clamp(min=0)
+    x, y = (
+        (bright * place).sum() / bright.sum() * 8 + 3.5 for place in (torch.arange(12.0), torch.arange(8.0)[:, None])
+    )
+    assert (x - landed.real).abs() < 1 and (y - landed.imag).abs() < 1
+
+
+def test_the_camera_rests_where_the_last_visible_track_left_it(flat_codec):
+    tracks, visibility = stroke((11.5, 27.5), (19.5, 27.5), (19.5, 27.5))
+    first = torch.randn(1, 1, 8, 12, generator=torch.Generator().manual_seed(0))
+    seen = camera_latents(flat_codec, tracks, visibility, first, factor=8)
+    visibility[:, 2] = False
+    assert torch.allclose(camera_latents(flat_codec, tracks, visibility, first, factor=8), seen, atol=1e-4)
+
+
 def test_without_strokes_nothing_is_carried(flat_codec):
     tracks, visibility = stroke((11.5, 11.5), (35.5, 19.5))
+    still = camera_latents(flat_codec, tracks, visibility & False, torch.randn(1, 1, 4, 6), factor=8)
+    assert still.abs().max() < 1e-5
     assert not carried_latents(flat_codec, tracks, visibility & False, torch.randn(1, 1, 4, 6), factor=8).any()
     assert not flow_map(tracks, visibility & False, 32, 48).any()
 
