@@ -3,6 +3,6 @@
 Knows nothing of DVC, Prefect or MLflow (the pyfunc module apart).
 """
 
-from models.torchvision_ops import ensure_torchvision_ops
+from models.torchvision_ops import prepare_torchvision
 
-ensure_torchvision_ops()
+prepare_torchvision()

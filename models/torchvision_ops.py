@@ -2,20 +2,39 @@
 
 PyPI's torchvision is built for CUDA; beside a CPU-only torch its extension does not load, and `import torchvision`
 then fails while it registers fake versions of two operators. Nothing here uses those operators (box NMS), so declaring
-their schemas is enough.
+their schemas is enough. It is done when torchvision is first imported, by whatever library: programs that need neither
+it nor torch do not wait for them.
 """
 
 import importlib.util
+import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
-import torch
+
+def prepare_torchvision() -> None:
+    """Call `_declare_ops` right before the first import of torchvision."""
+    if "torchvision" not in sys.modules and not any(isinstance(finder, _Torchvision) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Torchvision())
 
 
-def ensure_torchvision_ops() -> None:
+class _Torchvision(MetaPathFinder):
+    """Finds nothing; is asked first."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname == "torchvision" and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            _declare_ops()
+        return None
+
+
+def _declare_ops() -> None:
     """Declare `torchvision::nms` and `torchvision::qnms` where torchvision's own extension cannot."""
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
         return
+    import torch
+
     extensions = [path for path in Path(spec.origin).parent.glob("_C.*") if path.suffix in (".so", ".pyd", ".dylib")]
     try:
         for extension in extensions:

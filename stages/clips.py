@@ -2,25 +2,25 @@
 
     python -m stages.clips --split mixed
 
-Every clip is measured once, in `measured/<clip_id>.json`. The share with the least motion depends on the whole split,
-so its clips wait in `dropped/` and come back, without being made again, when new videos change the ranking.
+Every clip is measured once, in `measured/<clip_id>.json`. Which of them are kept depends on the whole split and on
+thresholds, so the others wait in `dropped/` and come back, without being made again, when videos or thresholds change.
 """
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from models import video
-from models.curation import clip, crop, cuts, motion, sampling
-from models.curation.motion import least_motion
-from models.curation.outcome import Clip, Dropped, Facts
+from models.curation import camera, clip, crop, cuts, duplicates, motion, quality, sampling
+from models.curation.clip import ClipSettings
+from models.curation.outcome import Clip, Dropped, Facts, Step
+from models.curation.selection import Reasons, Rules, Source, class_of, select
 from models.curation.subset import subset_of
 from models.estimators import estimator_module, load_estimator
-from models.video import Size
 from stages.command import run_split_stage
 from stages.compute import map_items
 from stages.contracts import CLIPS, clips_folder, read_manifest, videos_folder, write_table
@@ -37,10 +37,8 @@ class Item:
     file: Path
     span: tuple[float, float] | None
     folder: Path
-    size: Size
-    frames: int
+    settings: ClipSettings
     fps: float
-    interval: tuple[int, int]
     cuts: str
     flow: str
     seed: int
@@ -48,7 +46,7 @@ class Item:
 
 def run(split: Split, params: Params) -> None:
     folder, manifest = clips_folder(split), read_manifest(split)
-    made_by = _recipe(params)
+    made_by, settings = _recipe(params), _settings(params)
     manifest["clip_id"] = [item_id(made_by, row.content or row.video, row.start, row.end) for row in _rows(manifest)]
     items = {
         row.clip_id: Item(
@@ -57,10 +55,8 @@ def run(split: Split, params: Params) -> None:
             videos_folder(split) / row.file,
             None if row.start is None else (row.start, row.end),
             folder,
-            (params.video.width, params.video.height),
-            params.video.clip_frames,
+            settings,
             params.video.fps,
-            params.clips.interval,
             params.clips.cuts,
             params.clips.flow,
             params.clips.seed,
@@ -76,29 +72,32 @@ def run(split: Split, params: Params) -> None:
             place.path(stale).unlink()
     missing = measured.prepare(items, made_by)
     for clip_id in items.keys() - set(missing):
-        if not (kept.has(clip_id) or low.has(clip_id) or _read_facts(measured, clip_id)["reason"]):
+        if not (kept.has(clip_id) or low.has(clip_id) or _read(measured, clip_id)[1]):
             missing.append(clip_id)
     neural = params.clips.flow == "raft"
     for _ in map_items(make_clip, [items[i] for i in missing], params.compute, f"clips@{split}", _crashed, neural):
         pass
 
-    facts = {clip_id: _read_facts(measured, clip_id) for clip_id in items}
-    scores = {clip_id: fact["motion_score"] for clip_id, fact in facts.items() if not fact["reason"]}
-    least = least_motion(scores, params.clips.drop_share[split])
-    for clip_id in scores:
-        source, target = (kept, low) if clip_id in least else (low, kept)
+    found = {clip_id: _read(measured, clip_id) for clip_id in items}
+    facts = {clip_id: fact for clip_id, (fact, _) in found.items()}
+    reasons: Reasons = {clip_id: reason for clip_id, (_, reason) in found.items() if reason}
+    sources = {row.clip_id: Source(row.video, row.content) for row in reversed(list(_rows(manifest)))}
+    made = {clip_id: fact for clip_id, fact in facts.items() if clip_id not in reasons}
+    rules = _rules(split, params)
+    unwanted = select(made, sources, rules)
+    for clip_id in made:
+        source, target = (kept, low) if clip_id in unwanted else (low, kept)
         if source.has(clip_id):
             os.replace(source.path(clip_id), target.path(clip_id))
-    write_table(folder / "clips.parquet", _table(manifest, facts, least, params, split), CLIPS)
+    rows = _table(manifest, facts, reasons | unwanted, rules, params.clips.held_out)
+    write_table(folder / "clips.parquet", rows, CLIPS)
 
 
 def make_clip(item: Item) -> None:
     """Write the clip, if there is one, then what was measured: the latter's presence says that both are whole."""
     result = clip.curate_clip(
         item.file,
-        item.size,
-        item.frames,
-        item.interval,
+        item.settings,
         load_estimator("cuts", item.cuts),
         load_estimator("flow", item.flow),
         np.random.default_rng([item.seed, int(item.content[:16], 16)]),
@@ -111,51 +110,80 @@ def make_clip(item: Item) -> None:
 
 
 def _crashed(item: Item) -> None:
-    _write_facts(item, Dropped("reading it crashed the decoder or needed too much memory", Facts()))
+    reason = "reading it crashed the decoder, needed too much memory or took too long"
+    _write_facts(item, Dropped("decode", reason, Facts()))
 
 
 def _write_facts(item: Item, result: Clip | Dropped) -> None:
-    facts = asdict(result.facts) | {"reason": result.reason if isinstance(result, Dropped) else ""}
+    reason = {"step": result.step, "reason": result.reason} if isinstance(result, Dropped) else {}
     path = ItemFolder(item.folder / "measured", ".json").path(item.clip_id)
-    write_atomically(path, (json.dumps(facts) + "\n").encode())
+    write_atomically(path, (json.dumps(asdict(result.facts) | reason) + "\n").encode())
 
 
-def _read_facts(measured: ItemFolder, clip_id: str) -> dict:
-    return json.loads(measured.path(clip_id).read_text(encoding="utf-8"))
+def _read(measured: ItemFolder, clip_id: str) -> tuple[Facts, tuple[Step, str] | None]:
+    """What was measured, and, if there is no clip, at which step it was given up and why."""
+    data = json.loads(measured.path(clip_id).read_text(encoding="utf-8"))
+    reason = (data["step"], data["reason"]) if "reason" in data else None
+    return Facts(**{field.name: data[field.name] for field in fields(Facts)}), reason
 
 
-def _table(manifest: pd.DataFrame, facts: dict, least: set[str], params: Params, split: Split) -> list[dict]:
+def _table(
+    manifest: pd.DataFrame, facts: dict[str, Facts], reasons: Reasons, rules: Rules, held_out: float
+) -> list[dict]:
     rows: list[dict] = []
     first_with: dict[str, str] = {}
     for row in _rows(manifest):
-        fact = facts.get(row.clip_id, asdict(Facts()) | {"reason": row.reason})
-        reason = fact["reason"]
+        fact = facts.get(row.clip_id, Facts())
+        step, reason = reasons.get(row.clip_id, (None, "")) if row.file else ("collect", row.reason)
         if not reason and row.clip_id in first_with:
-            reason = f"same content as {first_with[row.clip_id]}"
-        elif not reason and row.clip_id in least:
-            share = params.clips.drop_share[split]
-            reason = f"little motion: score {fact['motion_score']:.1f} is among the lowest {share:.0%} of the split"
+            step, reason = "duplicate", f"same content as {first_with[row.clip_id]}"
         first_with.setdefault(row.clip_id, row.video)
+        measures = asdict(fact)
+        del measures["signature"]
         rows.append(
-            fact
-            | {"video": row.video, "clip_id": row.clip_id, "status": "dropped" if reason else "kept", "reason": reason}
-            | {"subset": subset_of(row.content, params.clips.held_out) if row.content else None}
+            measures
+            | {"video": row.video, "clip_id": row.clip_id, "status": "dropped" if reason else "kept"}
+            | {
+                "step": step,
+                "reason": reason,
+                "camera": class_of(fact, rules) if fact.motion_score is not None else None,
+            }
+            | {"subset": subset_of(row.content, held_out) if row.content else None}
         )
     return rows
+
+
+def _settings(params: Params) -> ClipSettings:
+    size = params.video.width, params.video.height
+    settings = params.clips
+    return ClipSettings(size, params.video.clip_frames, settings.interval, settings.margin, settings.crop_bars)
+
+
+def _rules(split: Split, params: Params) -> Rules:
+    settings, camera_rules = params.clips, params.clips.camera
+    return Rules(
+        **settings.quality.model_dump(),
+        near_duplicates=settings.near_duplicates,
+        static_below=camera_rules.static_below,
+        camera_classes=camera_rules.classes[split],
+        max_object_share=camera_rules.max_object_share[split],
+        max_class_share=camera_rules.max_class_share[split],
+        drop_share=settings.drop_share[split],
+    )
 
 
 def _recipe(params: Params) -> str:
     settings = params.clips
     estimators = [estimator_module("cuts", settings.cuts), estimator_module("flow", settings.flow)]
     return recipe(
-        [clip, crop, cuts, motion, sampling, video, *estimators],
-        clips=settings.model_dump(include={"seed", "cuts", "flow", "interval"}),
+        [camera, clip, crop, cuts, duplicates, motion, quality, sampling, video, *estimators],
+        clips=settings.model_dump(include={"seed", "cuts", "margin", "crop_bars", "flow", "interval"}),
         video=params.video.model_dump(include={"width", "height", "clip_frames", "fps"}),
     )
 
 
 def _clip_folders(folder: Path) -> tuple[ItemFolder, ItemFolder]:
-    """Where the clips that are kept lie, and those with too little motion."""
+    """Where the clips that are kept lie, and those that are not."""
     return ItemFolder(folder, ".mp4"), ItemFolder(folder / "dropped", ".mp4")
 
 

@@ -11,11 +11,11 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models import scenes, video
+from models import video
 from models.curation import tracking
 from stages.command import run_split_stage
 from stages.compute import map_items
@@ -23,6 +23,9 @@ from stages.contracts import MANIFEST, videos_folder, write_table, write_tracks
 from stages.items import content_hash, item_id, recipe, remove_leftovers, write_atomically
 from stages.params import Params, Split, Synthetic
 from stages.sources import SourceError, SourceVideo, list_folder, list_realestate10k, list_webvid
+
+if TYPE_CHECKING:
+    from models import scenes
 
 SEEDS_PER_SPLIT = 500_000  # video i of mixed takes seed collect.seed * 1_000_000 + i, camera 500_000 more
 TRUTH_GRID = 16
@@ -32,7 +35,7 @@ TRUTH_GRID = 16
 class Scene:
     """One synthetic video to draw."""
 
-    kind: scenes.Kind
+    kind: "scenes.Kind"
     seed: int
     frames: int
     settings: Synthetic
@@ -72,6 +75,8 @@ def plan_scenes(split: Split, params: Params) -> list[Scene]:
     Raises:
         SourceError: more videos, or a higher collect.seed, than there are seeds.
     """
+    from models import scenes
+
     settings, seed = params.collect.synthetic, params.collect.seed
     count = getattr(settings, split)
     if count > SEEDS_PER_SPLIT or (seed + 1) * 2 * SEEDS_PER_SPLIT > scenes.PRETRAIN_SEEDS:
@@ -95,6 +100,8 @@ def plan_scenes(split: Split, params: Params) -> list[Scene]:
 def draw_video(item: Scene) -> dict:
     """Render a scene and its true tracks, unless they are there; return its row of the manifest."""
     import torch
+
+    from models import scenes
 
     width, height = item.settings.width, item.settings.height
     scene = scenes.sample_scenes([item.kind], item.frames, [item.seed])

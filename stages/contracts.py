@@ -68,6 +68,7 @@ CLIPS = Table(
             _column("video", _STRING),
             _column("clip_id", _STRING),
             _column("status", _STRING),
+            _column("step", _STRING, null=True),  # that dropped it; null if it is kept
             _column("reason", _STRING),
             _column("subset", _STRING, null=True),  # train | eval; null if the video has no file
             _column("motion_score", _FLOAT, null=True),
@@ -78,19 +79,36 @@ CLIPS = Table(
             _column("width", _INT, null=True),  # of the source video, as displayed
             _column("height", _INT, null=True),
             _column("fps", _FLOAT, null=True),
+            _column("frames", _INT, null=True),
+            _column("bars_x", _INT, null=True),  # pixels of the source's width and height that black bars take
+            _column("bars_y", _INT, null=True),
+            _column("brightness", _FLOAT, null=True),  # these four: models/curation/quality.py
+            _column("black", _FLOAT, null=True),
+            _column("frozen", _FLOAT, null=True),
+            _column("sharpness", _FLOAT, null=True),
+            _column("camera", _STRING, null=True),  # class of its motion; this and the next five: camera.py
+            _column("pan", _FLOAT, null=True),
+            _column("zoom", _FLOAT, null=True),
+            _column("roll", _FLOAT, null=True),
+            _column("strength", _FLOAT, null=True),
+            _column("object_share", _FLOAT, null=True),
         ]
     ),
     {
         "video must be unique": lambda rows: rows["video"].duplicated(),
         "status is kept or dropped": lambda rows: ~rows["status"].isin(["kept", "dropped"]),
-        "a dropped video needs a reason": lambda rows: (rows["status"] == "dropped") & (rows["reason"] == ""),
+        "a dropped video needs a step and a reason": lambda rows: (
+            (rows["status"] == "dropped") & (rows["step"].isna() | (rows["reason"] == ""))
+        ),
         "a kept video has no reason": lambda rows: (rows["status"] == "kept") & (rows["reason"] != ""),
         "a kept clip is unique": lambda rows: (
             rows["clip_id"].where(rows["status"] == "kept").dropna().duplicated().reindex(rows.index, fill_value=False)
         ),
         "a kept clip is measured": lambda rows: (
             (rows["status"] == "kept")
-            & rows[["subset", "motion_score", "scene_start", "scene_end", "first_frame", "interval"]].isna().any(axis=1)
+            & rows[["subset", "motion_score", "scene_start", "scene_end", "first_frame", "interval", "camera"]]
+            .isna()
+            .any(axis=1)
         ),
         "subset is train or eval": lambda rows: ~rows["subset"].isin(["train", "eval"]) & rows["subset"].notna(),
     },

@@ -17,6 +17,7 @@ SPLITS: tuple[Split, Split] = ("mixed", "camera")
 
 Source = Literal["synthetic", "folder", "webvid", "realestate10k"]
 Condition = Literal["flow", "first_frame_latents", "first_frame_as_camera"]
+CameraClass = Literal["static", "pan", "zoom", "roll", "complex", "unknown"]
 Precision = Literal["no", "bf16", "fp16"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -87,11 +88,32 @@ class Collect(Section):
         return self.source if isinstance(self.source, str) else self.source[split]
 
 
+class Quality(Section):
+    """Limits beyond which a clip is dropped; null switches a check off."""
+
+    max_black: Share | None
+    max_frozen: Share | None
+    min_brightness: Annotated[float, Field(ge=0, le=255)] | None
+    min_sharpness: Positive | None
+
+
+class Camera(Section):
+    static_below: Share
+    classes: PerSplit[Annotated[list[CameraClass], Field(min_length=1)] | None]
+    max_object_share: PerSplit[Share | None]
+    max_class_share: PerSplit[Share | None]
+
+
 class Clips(Section):
     seed: Seed
     cuts: Literal["adaptive", "content"]
+    margin: Annotated[int, Field(ge=0)]
+    crop_bars: bool
     flow: Literal["raft", "dis"]
     interval: Range
+    near_duplicates: Annotated[float, Field(ge=0, le=64)] | None
+    quality: Quality
+    camera: Camera
     drop_share: PerSplit[Share]
     held_out: Share
 

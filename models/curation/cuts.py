@@ -1,4 +1,4 @@
-"""Cuts (Sec 2.2, step 2): keep the longest scene between two cuts."""
+"""Cuts (Sec 2.2, step 2): keep the longest scene between two cuts, without the frames right beside them."""
 
 
 def longest_scene(cuts: list[int], frames: int) -> tuple[int, int]:
@@ -11,3 +11,9 @@ def longest_scene(cuts: list[int], frames: int) -> tuple[int, int]:
     edges = [0, *cuts, frames]
     scenes = list(zip(edges[:-1], edges[1:], strict=True))
     return max(scenes, key=lambda scene: scene[1] - scene[0])
+
+
+def inner_scene(scene: tuple[int, int], frames: int, margin: int) -> tuple[int, int]:
+    """The scene less `margin` frames at each cut, which may be mixed with the next scene; not at the video's ends."""
+    start, end = scene
+    return start + margin * (start > 0), end - margin * (end < frames)

@@ -1,29 +1,53 @@
 """What curation says about one video: a clip, or why there is none."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 
+Step = Literal["collect", "decode", "shape", "length", "duplicate", "quality", "camera", "motion", "balance"]
+
+
 class Unusable(ValueError):
     """Raised by a step that a video does not survive; the message is the reason."""
+
+    def __init__(self, step: Step, reason: str):
+        super().__init__(reason)
+        self.step: Step = step
 
 
 @dataclass
 class Facts:
     """What was measured, as far as it got. Sizes and frame rate are the source video's; scenes and frames are indices.
 
-    `scene_end` is exclusive. `fps` is 0 if unknown. `motion_score` is in pixels, see `models.curation.motion`.
+    `scene_end` is exclusive. `fps` is 0 if unknown, `frames` counts the whole video. `bars_x`, `bars_y`: pixels of the
+    width and height that black bars take. `motion_score` is in pixels, see `models.curation.motion`; `brightness`,
+    `black`, `frozen`, `sharpness` are those of `models.curation.quality`; `pan` to `object_share` those of
+    `models.curation.camera`; `signature` is for `models.curation.duplicates`.
     """
 
     width: int | None = None
     height: int | None = None
     fps: float | None = None
+    frames: int | None = None
     scene_start: int | None = None
     scene_end: int | None = None
     first_frame: int | None = None
     interval: int | None = None
+    bars_x: int | None = None
+    bars_y: int | None = None
     motion_score: float | None = None
+    brightness: float | None = None
+    black: float | None = None
+    frozen: float | None = None
+    sharpness: float | None = None
+    pan: float | None = None
+    zoom: float | None = None
+    roll: float | None = None
+    strength: float | None = None
+    object_share: float | None = None
+    signature: str | None = None
 
 
 @dataclass
@@ -37,5 +61,6 @@ class Clip:
 
 @dataclass
 class Dropped:
+    step: Step
     reason: str
     facts: Facts

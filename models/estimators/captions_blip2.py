@@ -4,12 +4,10 @@ import numpy as np
 import torch
 
 from models.estimators import EstimatorUnavailable
-from models.torchvision_ops import ensure_torchvision_ops
 
 
 def load(name: str, model: str) -> "Blip2":
     """`model` is a hub id or a local folder."""
-    ensure_torchvision_ops()
     from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
     on_gpu = torch.cuda.is_available()

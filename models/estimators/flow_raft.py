@@ -3,13 +3,9 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
 
 from models.estimators import EstimatorUnavailable
-from models.torchvision_ops import ensure_torchvision_ops
-
-ensure_torchvision_ops()
-
-from torchvision.models.optical_flow import Raft_Large_Weights, raft_large  # noqa: E402
 
 MIN_SIDE = 128  # its correlation pyramid needs 16 cells of 8 pixels
 PAIRS_AT_ONCE = 4

@@ -15,20 +15,29 @@ from stages.contracts import (
 
 
 def kept(video="a.mp4", **changes):
-    measured = {"motion_score": 1.5, "scene_start": 0, "scene_end": 20, "first_frame": 2, "interval": 1}
+    measured = {
+        "motion_score": 1.5,
+        "scene_start": 0,
+        "scene_end": 20,
+        "first_frame": 2,
+        "interval": 1,
+        "camera": "pan",
+    }
     size = {"width": 96, "height": 64, "fps": 12.0}
-    row = {"video": video, "clip_id": video, "status": "kept", "reason": "", "subset": "train"}
+    row = {"video": video, "clip_id": video, "status": "kept", "step": None, "reason": "", "subset": "train"}
     return row | measured | size | changes
 
 
 def dropped(video, **changes):
-    return dict.fromkeys(kept()) | {"video": video, "clip_id": video, "status": "dropped", "reason": "why"} | changes
+    row = {"video": video, "clip_id": video, "status": "dropped", "step": "decode", "reason": "why"}
+    return dict.fromkeys(kept()) | row | changes
 
 
 def test_a_table_comes_back_as_it_was(tmp_path):
     write_table(tmp_path / "c.parquet", [kept(), dropped("b.mp4")], CLIPS)
     rows = read_table(tmp_path / "c.parquet", CLIPS)
-    assert rows.iloc[0].to_dict() == kept()
+    first = rows.iloc[0].dropna().to_dict()
+    assert first == {name: value for name, value in kept().items() if value is not None}
     assert rows["interval"].isna().tolist() == [False, True] and rows["interval"].dtype == "Int64"
 
 
@@ -37,7 +46,8 @@ def test_a_table_comes_back_as_it_was(tmp_path):
     [
         ([kept(), kept(clip_id="b")], "video must be unique"),
         ([kept(), kept("b.mp4", clip_id="a.mp4")], "a kept clip is unique"),
-        ([dropped("a.mp4", reason="")], "a dropped video needs a reason"),
+        ([dropped("a.mp4", reason="")], "a dropped video needs a step and a reason"),
+        ([dropped("a.mp4", step=None)], "a dropped video needs a step and a reason"),
         ([kept(status="maybe")], "status is kept or dropped"),
         ([kept(motion_score=None)], "a kept clip is measured"),
         ([kept(subset="test")], "subset is train or eval"),
