@@ -5,7 +5,6 @@ from typing import Literal
 
 import numpy as np
 
-
 Step = Literal["collect", "decode", "shape", "length", "duplicate", "quality", "camera", "motion", "balance"]
 
 

@@ -48,7 +48,7 @@ class Bars:
 
 
 def find_bars(frames: np.ndarray) -> Bars:
-    """Bars that are black in all of the grey frames (T, H, W) uint8, a pixel of margin included; none if all is dark."""
+    """Bars that are black in all of the grey frames (T, H, W) uint8, with a pixel of margin; none if all is dark."""
     brightest = frames.max(0)
     left, right = _dark_ends(brightest.max(0))
     top, bottom = _dark_ends(brightest.max(1))
