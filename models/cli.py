@@ -1,6 +1,8 @@
 """The command `image-conductor`.
 
 image-conductor generate --image lake.png --trajectories strokes.json --prompt "a lake" --mode object --output lake.mp4
+image-conductor import-official --base SD15 --unet unet.ckpt --image-controlnet image_controlnet.ckpt \
+    --flow-controlnet flow_controlnet.ckpt --output official
 """
 
 import argparse
@@ -68,6 +70,20 @@ def generate(options: argparse.Namespace) -> None:
     print(f"{options.output}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}, seed {seed}{cropped}")
 
 
+def import_official(options: argparse.Namespace) -> None:
+    """Turn the authors' three checkpoints into a model's folder."""
+    from models import official
+
+    if options.output.exists() and any(options.output.iterdir() if options.output.is_dir() else [options.output]):
+        raise ValueError(f"--output: {options.output} exists and is not empty; give a new folder")
+    pipeline = official.import_official(
+        options.unet, options.image_controlnet, options.flow_controlnet, options.base, options.config
+    )
+    pipeline.save_pretrained(options.output)
+    use = "image-conductor generate --model" if options.base else "from Python, with latents and embeddings:"
+    print(f"{options.output}: three networks, camera LoRA and object LoRA; use it: {use} {options.output}")
+
+
 def read_image(path: Path) -> Image.Image:
     """An upright RGB picture.
 
@@ -122,6 +138,13 @@ def _parser() -> argparse.ArgumentParser:
         "--trajectory-guidance-scale", type=float, help="l_trajs of Eq. 5; the model's own if left out"
     )
     trajectory.add_argument("--plain-guidance", action="store_true", help="classifier-free guidance only, no Eq. 5")
+    official = commands.add_parser("import-official", help="read the authors' released checkpoints")
+    official.set_defaults(run=import_official)
+    official.add_argument("--base", type=Path, help="folder with vae, text_encoder and tokenizer in diffusers' layout")
+    for name in ("unet", "image-controlnet", "flow-controlnet"):
+        official.add_argument(f"--{name}", type=Path, required=True, help="the authors' .ckpt, or .safetensors")
+    official.add_argument("--output", type=Path, required=True, help="new folder for the model")
+    official.add_argument("--config", type=Path, help="JSON with network sizes, where they are not SD 1.5's")
     return parser
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
+from diffusers import DDIMScheduler, DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image, ImageOps
@@ -24,11 +24,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from models import denoiser
 from models.adapters import loaded_loras, merged_lora, use_lora, without_loras
 from models.branches import LORAS, MODES, Branch, Mode, Sampling, combine, plan
-from models.codec import LinearCodec
+from models.codec import Codec
 from models.conditions import motion_condition, unshuffled_flow
 from models.curation.crop import cover_crop
 from models.flow_maps import flow_map
-from models.foundation import Foundation
+from models.foundation import OUTSIDE, Foundation
 from models.latent_space import LatentSpace
 from models.lora import load_lora, save_lora
 from models.networks import ImageControlNet, MotionControlNet, MotionUNet
@@ -76,7 +76,7 @@ class ImageConductorPipeline(DiffusionPipeline):
         image_controlnet: ImageControlNet,
         motion_controlnet: MotionControlNet,
         scheduler: DDIMScheduler,
-        vae: AutoencoderKL | LinearCodec | None = None,
+        vae: Codec | None = None,
         text_encoder: CLIPTextModel | None = None,
         tokenizer: CLIPTokenizer | None = None,
         latent_space: LatentSpace | None = None,
@@ -118,13 +118,14 @@ class ImageConductorPipeline(DiffusionPipeline):
     @classmethod
     def from_pretrained(cls, folder: str | Path, torch_dtype: torch.dtype = torch.float32) -> "ImageConductorPipeline":
         """Read a saved model: a foundation's subfolders, `motion_controlnet/`, and `<camera|object>_lora/` if there.
+        Without VAE or text encoder it works on latents or embeddings alone.
 
         Raises:
             FoundationError: a subfolder of the foundation is missing.
             FileNotFoundError: `motion_controlnet/` is missing.
         """
         folder = Path(folder)
-        foundation = Foundation.load(folder, torch_dtype)
+        foundation = Foundation.load(folder, torch_dtype, optional=OUTSIDE)
         if not (folder / "motion_controlnet").is_dir():
             raise FileNotFoundError(
                 f"{folder}: no motion_controlnet; expected a folder that save_pretrained has written"
