@@ -1,12 +1,13 @@
 """Switching the motion ControlNet between theta_0, theta_cam and theta_obj (Sec 2.4) for sampling."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
-from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor
 
 from models.branches import LORAS, Lora
+from models.lora import lora_layers
 from models.networks import MotionControlNet
 
 
@@ -16,36 +17,46 @@ def loaded_loras(network: MotionControlNet) -> tuple[Lora, ...]:
 
 
 def use_lora(network: MotionControlNet, name: Lora | None) -> None:
-    """Let one LoRA act alone, or none: theta_0. Freezes the LoRAs.
+    """Let one LoRA act alone, beside the weights, or none: theta_0. Freezes the LoRAs.
 
     Raises:
         ValueError: the LoRA is not loaded.
     """
     if name is None:
-        for layer in _layers(network):
+        for layer in lora_layers(network):
             layer.enable_adapters(False)
         return
     if name not in loaded_loras(network):
         raise ValueError(f"LoRA {name!r} is not loaded; loaded: {', '.join(loaded_loras(network)) or 'none'}")
-    for layer in _layers(network):
+    for layer in lora_layers(network):
         layer.enable_adapters(True)
         layer.set_adapter(name, inference_mode=True)
 
 
 @contextmanager
-def merged_lora(network: MotionControlNet, name: Lora) -> Iterator[None]:
-    """Add one LoRA into the weights, so that it costs nothing; afterwards the old weights are back, bit for bit."""
-    use_lora(network, name)
-    layers = list(_layers(network))
-    weights = [layer.get_base_layer().weight.data for layer in layers]
-    try:
-        for layer in layers:
-            layer.merge(safe_merge=True, adapter_names=[name])
-        yield
-    finally:
-        for layer, weight in zip(layers, weights, strict=True):
+def fused_loras(network: MotionControlNet, names: Collection[Lora | None]) -> Iterator[Callable[[Lora | None], None]]:
+    """Fuse each of the LoRAs into weights of its own, and give a switch between them and theta_0 that costs nothing.
+
+    Holds one more copy of the adapted weights for each LoRA while it lasts. Afterwards the weights are what they were,
+    bit for bit, and no LoRA acts.
+    """
+    layers = lora_layers(network)
+    plain = [layer.get_base_layer().weight.data for layer in layers]
+    weights: dict[Lora | None, list[Tensor]] = {None: plain}
+    for name in names:
+        if name is not None:
+            fused = zip(plain, layers, strict=True)
+            weights[name] = [weight + layer.get_delta_weight(name).to(weight.dtype) for weight, layer in fused]
+
+    def switch(name: Lora | None) -> None:
+        for layer, weight in zip(layers, weights[name], strict=True):
             layer.get_base_layer().weight.data = weight
-            layer.merged_adapters.clear()
+
+    use_lora(network, None)
+    try:
+        yield switch
+    finally:
+        switch(None)
 
 
 def without_loras(network: MotionControlNet) -> MotionControlNet:
@@ -55,7 +66,3 @@ def without_loras(network: MotionControlNet) -> MotionControlNet:
     bare = copy.deepcopy(network)
     bare.unload_lora()
     return bare
-
-
-def _layers(network: MotionControlNet) -> Iterator[BaseTunerLayer]:
-    return (module for module in network.modules() if isinstance(module, BaseTunerLayer))
