@@ -8,6 +8,7 @@ image-conductor import-official --base SD15 --unet unet.ckpt --image-controlnet 
 import argparse
 import secrets
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from models.branches import MODES
-from models.trajectories import load_trajectories
+from models.camera_presets import CAMERA_MOVES
+from models.curation.crop import Size
+from models.trajectories import Trajectories, load_trajectories, parse_trajectories
 
 if TYPE_CHECKING:
     from models.pipeline import ImageConductorPipeline
@@ -39,7 +42,7 @@ def generate(options: argparse.Namespace) -> None:
     if options.output.suffix not in FORMATS:
         raise ValueError(f"--output: {options.output} must end in {' or '.join(FORMATS)}")
     image = read_image(options.image)
-    trajectories = load_trajectories(options.trajectories, canvas=image.size)
+    trajectories = _trajectories(options, image.size)
     pipeline = load_model(options.model)
 
     import torch
@@ -68,6 +71,25 @@ def generate(options: argparse.Namespace) -> None:
     options.output.write_bytes(encode(frames, pipeline.settings.fps))
     cropped = f", cropped {result.cropped}" if result.cropped else ""
     print(f"{options.output}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}, seed {seed}{cropped}")
+
+
+def _trajectories(options: argparse.Namespace, canvas: Size) -> Trajectories:
+    """The strokes of the file, with the camera move of `--camera`, if there is one, as its camera strokes."""
+    drawn = load_trajectories(options.trajectories, canvas) if options.trajectories else None
+    if options.camera is None:
+        if drawn is None:
+            raise ValueError("--trajectories: give a file of strokes, or a camera move by --camera")
+        return drawn
+    if drawn is not None and drawn.camera_strokes:
+        raise ValueError(f"--camera: {options.trajectories} has camera strokes of its own; give one of them")
+    move, _, amount = options.camera.partition("=")
+    try:
+        camera = {"move": move, "amount": float(amount)}
+    except ValueError:
+        raise ValueError(f"--camera: expected MOVE=PIXELS, for example zoom_in=40, got {options.camera!r}") from None
+    width, height = drawn.canvas if drawn else canvas
+    named = parse_trajectories({"width": width, "height": height, "camera": camera})
+    return replace(named, strokes=drawn.strokes) if drawn else named
 
 
 def import_official(options: argparse.Namespace) -> None:
@@ -122,7 +144,10 @@ def _parser() -> argparse.ArgumentParser:
     make = commands.add_parser("generate", help="make a video")
     make.set_defaults(run=generate)
     make.add_argument("--image", type=Path, required=True, help="first frame; scaled and centre-cropped to the model's")
-    make.add_argument("--trajectories", type=Path, required=True, help="strokes: .json, or .npy in pixels of the image")
+    make.add_argument("--trajectories", type=Path, help="strokes: .json, or .npy in pixels of the image")
+    make.add_argument(
+        "--camera", metavar="MOVE=PIXELS", help=f"a camera move, by itself or in mode both: {', '.join(CAMERA_MOVES)}"
+    )
     make.add_argument("--prompt", default="", help="what the video shows")
     make.add_argument("--negative-prompt", default="", help="what classifier-free guidance leads away from")
     make.add_argument("--mode", choices=MODES, default="object", help="what the strokes move; default: object")

@@ -213,7 +213,7 @@ class ImageConductorPipeline(DiffusionPipeline):
             prompt, negative_prompt: texts; the second is `null` of guidance.
             trajectories: whatever `models.trajectories.parse_trajectories` reads.
             mode: what the strokes mean; `both` moves objects by `trajectories` and the camera by
-                `camera_trajectories`, which the other modes do not look at.
+                `camera_trajectories`. Mode `camera` takes these where there are no `trajectories`.
             image_latents: (1, C, h, w) or (1, C, K, h, w) in the VAE's scaled space, instead of `image`.
             prompt_embeds, negative_prompt_embeds: (1, L, D), instead of the texts.
             flow_maps: (1, 2, T, H, W) blurred, pixels per frame, instead of `trajectories`.
@@ -251,11 +251,7 @@ class ImageConductorPipeline(DiffusionPipeline):
             motion["flow_maps"] = flow_maps
         else:
             drawn = parse_trajectories(trajectories)
-            if mode == "both" and not drawn.camera_strokes:
-                raise ValueError("camera_trajectories: mode both needs at least one stroke")
-            if mode != "both" and not drawn.strokes:
-                raise ValueError(f"trajectories: mode {mode} needs at least one stroke")
-            strokes = {"": drawn.strokes, "camera_": drawn.camera_strokes if mode == "both" else ()}
+            strokes = {"": drawn.strokes_of(mode), "camera_": drawn.camera_strokes if mode == "both" else ()}
             for prefix, chosen in strokes.items():
                 tracks, visibility = stroke_tracks(chosen, drawn.canvas, self._frame, num_frames)
                 motion[f"{prefix}tracks"] = torch.from_numpy(tracks)[None]

@@ -27,7 +27,8 @@ def run(model, tmp_path, capsys):
 
     def generate(**replaced):
         options = {"image": "i.png", "trajectories": "t.json", "output": "out/v.mp4"}
-        paths = {key: tmp_path / value for key, value in (options | replaced).items() if key in options}
+        chosen = {key: value for key, value in (options | replaced).items() if value is not None}
+        paths = {key: tmp_path / value for key, value in chosen.items() if key in options}
         others = {"model": model} | {key: value for key, value in replaced.items() if key not in options}
         main(["generate", *(f"--{key}={value}" for key, value in {**paths, **others}.items())])
         return paths["output"], capsys.readouterr().out
@@ -51,9 +52,21 @@ def test_generate_writes_a_gif(run):
         assert gif.n_frames == tiny.FRAMES
 
 
+def test_a_camera_move_by_name_needs_no_strokes_and_goes_with_them_in_mode_both(run):
+    alone, _ = run(trajectories=None, camera="zoom_in=6", mode="camera", seed=1)
+    moved = alone.read_bytes()
+    other, _ = run(trajectories=None, camera="pan_up=6", mode="camera", seed=1)
+    assert other.read_bytes() != moved
+    together, _ = run(camera="pan_up=6", mode="both", seed=1)
+    assert together.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"trajectories": None}, "--trajectories: give"),
+        ({"camera": "zoom_in"}, "--camera: expected MOVE=PIXELS"),
+        ({"camera": "spin=4"}, "camera.move"),
         ({"image": "none.png"}, "--image: .*no such file"),
         ({"image": "t.json"}, "--image: .*not a readable picture"),
         ({"trajectories": "none.json"}, "none.json: no such file"),
