@@ -21,11 +21,15 @@ from models.curation.crop import Size
 from models.trajectories import Trajectories, load_trajectories, parse_trajectories
 
 if TYPE_CHECKING:
+    import torch
+
     from models.pipeline import ImageConductorPipeline
 
 DEFAULT_MODEL = "artifacts/model"
 REGISTRY_SCHEMES = ("models:", "runs:")
 FORMATS = (".mp4", ".gif")
+SOLVERS = ("ddim", "dpmsolver++")
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,9 +47,15 @@ def generate(options: argparse.Namespace) -> None:
         raise ValueError(f"--output: {options.output} must end in {' or '.join(FORMATS)}")
     image = read_image(options.image)
     trajectories = _trajectories(options, image.size)
-    pipeline = load_model(options.model)
 
     import torch
+
+    pipeline = load_model(options.model, getattr(torch, options.dtype))
+    if options.vae_tiling:
+        if not hasattr(pipeline.vae, "enable_tiling"):
+            raise ValueError(f"--vae-tiling: this model's codec, {type(pipeline.vae).__name__}, has no tiles")
+        pipeline.vae.enable_tiling()
+    place(pipeline, options.offload)
 
     from models.video import encode_gif, encode_mp4
 
@@ -62,6 +72,8 @@ def generate(options: argparse.Namespace) -> None:
         num_inference_steps=options.steps,
         guidance_scale=options.guidance_scale,
         trajectory_guidance_scale=trajectory_guidance_scale,
+        solver=options.solver,
+        residual_interval=options.residual_interval,
         generator=torch.Generator().manual_seed(seed),
         output_type="np",
     )
@@ -121,10 +133,8 @@ def read_image(path: Path) -> Image.Image:
         raise ValueError(f"--image: {path}: not a readable picture") from None
 
 
-def load_model(address: str) -> "ImageConductorPipeline":
+def load_model(address: str, dtype: "torch.dtype") -> "ImageConductorPipeline":
     """A saved model's folder, or a registered model such as `models:/image-conductor@champion`."""
-    import torch
-
     from models.pipeline import ImageConductorPipeline
 
     if address.startswith(REGISTRY_SCHEMES):
@@ -135,7 +145,24 @@ def load_model(address: str) -> "ImageConductorPipeline":
         folder = Path(address)
         if not folder.is_dir():
             raise ValueError(f"--model: {folder}: no such folder; make one with `make repro`, or give another")
-    return ImageConductorPipeline.from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+    return ImageConductorPipeline.from_pretrained(folder, dtype)
+
+
+def place(pipeline: "ImageConductorPipeline", offload: bool) -> None:
+    """Put the networks on a GPU if there is one; with `offload`, VAE and text encoder only while they work.
+
+    Raises:
+        ValueError: `offload` without a GPU.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        if offload:
+            raise ValueError("--offload: there is no GPU to take networks from")
+    elif offload:
+        pipeline.enable_model_cpu_offload()
+    else:
+        pipeline.to("cuda")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -157,6 +184,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     make.add_argument("--seed", type=_seed, help="repeats a video; drawn if left out")
     make.add_argument("--steps", type=int, help="sampling steps; the model's own if left out")
+    make.add_argument("--solver", choices=SOLVERS, help="the model's own if left out")
+    make.add_argument(
+        "--residual-interval",
+        type=int,
+        help="ask the ControlNets at every so manieth step; the model's own if left out",
+    )
+    make.add_argument("--dtype", choices=DTYPES, default="float32", help="of the networks; default: float32")
+    make.add_argument("--offload", action="store_true", help="VAE and text encoder on the GPU only while they work")
+    make.add_argument("--vae-tiling", action="store_true", help="decode large frames in tiles, with less memory")
     make.add_argument("--guidance-scale", type=float, help="of the prompt, 1 is off; the model's own if left out")
     trajectory = make.add_mutually_exclusive_group()
     trajectory.add_argument(

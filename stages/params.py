@@ -198,6 +198,8 @@ class Sampler(Section):
     num_inference_steps: Count
     guidance_scale: Annotated[float, Field(ge=1)]
     trajectory_guidance_scale: float | None
+    solver: Literal["ddim", "dpmsolver++"]
+    residual_interval: Count
 
 
 class Evaluate(Section):

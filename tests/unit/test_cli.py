@@ -30,7 +30,8 @@ def run(model, tmp_path, capsys):
         chosen = {key: value for key, value in (options | replaced).items() if value is not None}
         paths = {key: tmp_path / value for key, value in chosen.items() if key in options}
         others = {"model": model} | {key: value for key, value in replaced.items() if key not in options}
-        main(["generate", *(f"--{key}={value}" for key, value in {**paths, **others}.items())])
+        given = {**paths, **others}
+        main(["generate", *(f"--{key}" if value is True else f"--{key}={value}" for key, value in given.items())])
         return paths["output"], capsys.readouterr().out
 
     return generate
@@ -50,6 +51,14 @@ def test_generate_writes_a_gif(run):
     output, _ = run(output="v.gif", mode="camera")
     with Image.open(output) as gif:
         assert gif.n_frames == tiny.FRAMES
+
+
+def test_sampling_options_reach_the_sampler(run):
+    exact = run(seed=1, steps=4)[0].read_bytes()
+    assert run(seed=1, steps=4, solver="dpmsolver++")[0].read_bytes() != exact
+    assert run(seed=1, steps=4, **{"residual-interval": 2})[0].read_bytes() != exact
+    assert run(seed=1, steps=4, **{"vae-tiling": True})[0].read_bytes() == exact
+    assert run(seed=1, steps=4, dtype="bfloat16")[0].read_bytes() != exact
 
 
 def test_a_camera_move_by_name_needs_no_strokes_and_goes_with_them_in_mode_both(run):
@@ -74,6 +83,7 @@ def test_a_camera_move_by_name_needs_no_strokes_and_goes_with_them_in_mode_both(
         ({"output": "v.avi"}, "--output: .*must end in .mp4 or .gif"),
         ({"model": "nowhere"}, "--model: nowhere: no such folder"),
         ({"steps": 0}, "num_inference_steps"),
+        ({"residual-interval": 0}, "residual_interval"),
         ({"mode": "both"}, "camera_trajectories"),
     ],
 )
