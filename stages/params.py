@@ -161,8 +161,9 @@ class Latents(Section):
 
 
 class Training(Section):
-    """What the three trained stages share."""
+    """What the three trained stages share. `source`: a folder whose weights are taken, and nothing is trained."""
 
+    source: str | None
     seed: Seed
     batch_size: Count
     learning_rate: Positive

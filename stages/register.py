@@ -20,7 +20,7 @@ from torch import Tensor
 
 from models.pipeline import SETTINGS_FILE, Settings
 from models.scenes import render, sample_scenes
-from stages.items import write_atomically
+from stages.items import weight_files, write_atomically
 from stages.params import Params, ParamsError, Register, load_params
 from stages.tracking import connect, newest_run, provenance, stage_run, weights_hash
 
@@ -30,7 +30,6 @@ MODEL = Path("artifacts/model")
 EVALUATION = Path("metrics/evaluation.json")
 REGISTRATION = Path("metrics/registration.json")
 CODE = Path("models")
-WEIGHTS_AND_CONFIGS = ("*.safetensors", "*config.json")
 SERVING_PACKAGES = (
     "accelerate av diffusers mlflow numpy opencv-python-headless peft pillow pydantic safetensors scipy tokenizers "
     "torch torchvision transformers"
@@ -79,11 +78,8 @@ def assemble(folder: Path, params: Params) -> None:
         shutil.rmtree(folder)
     shutil.copytree(FOUNDATION, folder)
     for source in TRAINED:
-        files = [path for pattern in WEIGHTS_AND_CONFIGS for path in sorted(source.glob(pattern))]
-        if not any(path.suffix == ".safetensors" for path in files):
-            raise FileNotFoundError(f"{source}: no weights; run the stage {source.name} first")
         (folder / source.name).mkdir()
-        for path in files:
+        for path in weight_files(source):
             shutil.copyfile(path, folder / source.name / path.name)
     video = params.video.model_dump(include={"width", "height", "frames", "fps"})
     settings = Settings(**video, **params.sampler.model_dump())
