@@ -55,6 +55,13 @@ def generate(options: argparse.Namespace) -> None:
         if not hasattr(pipeline.vae, "enable_tiling"):
             raise ValueError(f"--vae-tiling: this model's codec, {type(pipeline.vae).__name__}, has no tiles")
         pipeline.vae.enable_tiling()
+    if options.checkpoint:
+        pipeline.load_checkpoint(options.checkpoint)
+    personal = dict(pipeline.settings.personal_loras)
+    for text in options.lora:
+        path, weight = _weighted(text)
+        pipeline.load_personal_lora(path, path.stem)
+        personal[path.stem] = weight
     place(pipeline, options.offload)
 
     from models.video import encode_gif, encode_mp4
@@ -74,6 +81,7 @@ def generate(options: argparse.Namespace) -> None:
         trajectory_guidance_scale=trajectory_guidance_scale,
         solver=options.solver,
         residual_interval=options.residual_interval,
+        personal_loras=personal,
         generator=torch.Generator().manual_seed(seed),
         output_type="np",
     )
@@ -190,6 +198,10 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="ask the ControlNets at every so manieth step; the model's own if left out",
     )
+    make.add_argument("--checkpoint", type=Path, help="a Stable Diffusion 1.5 community checkpoint, .safetensors")
+    make.add_argument(
+        "--lora", action="append", default=[], metavar="FILE[=WEIGHT]", help="a community LoRA; may be given repeatedly"
+    )
     make.add_argument("--dtype", choices=DTYPES, default="float32", help="of the networks; default: float32")
     make.add_argument("--offload", action="store_true", help="VAE and text encoder on the GPU only while they work")
     make.add_argument("--vae-tiling", action="store_true", help="decode large frames in tiles, with less memory")
@@ -207,6 +219,15 @@ def _parser() -> argparse.ArgumentParser:
     official.add_argument("--output", type=Path, required=True, help="new folder for the model")
     official.add_argument("--config", type=Path, help="JSON with network sizes, where they are not SD 1.5's")
     return parser
+
+
+def _weighted(text: str) -> tuple[Path, float]:
+    """`FILE` or `FILE=WEIGHT`."""
+    path, _, weight = text.partition("=")
+    try:
+        return Path(path), float(weight or 1)
+    except ValueError:
+        raise ValueError(f"--lora: expected FILE or FILE=WEIGHT, got {text!r}") from None
 
 
 def _seed(text: str) -> int:

@@ -7,8 +7,9 @@ video = pipe(image, "a red circle", trajectories, mode="object", generator=torch
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -21,7 +22,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from models import denoiser
+from models import denoiser, personalisation
 from models.adapters import fused_loras, loaded_loras, without_loras
 from models.branches import LORAS, MODES, Mode, Sampling, alike, combine, plan
 from models.codec import Codec
@@ -39,6 +40,7 @@ Solver = Literal["ddim", "dpmsolver++"]
 SOLVERS: dict[Solver, type[SchedulerMixin]] = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
 
 SETTINGS_FILE = "image_conductor.json"
+CHECKPOINT_FILE, PERSONAL_FOLDER = "checkpoint.safetensors", "personal_loras"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Settings:
 
     A `trajectory_guidance_scale` of None is plain classifier-free guidance. `solver` is `ddim` (the paper's) or
     `dpmsolver++`. The ControlNets are asked at every `residual_interval`-th step; more than 1 is an approximation.
+    `personal_loras` are the weights of community LoRAs, by name.
     """
 
     width: int = 384
@@ -58,6 +61,7 @@ class Settings:
     trajectory_guidance_scale: float | None = None
     solver: Solver = "ddim"
     residual_interval: int = 1
+    personal_loras: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -104,6 +108,16 @@ class ImageConductorPipeline(DiffusionPipeline):
         self.latent_space = latent_space or LatentSpace()
         self.settings = settings or Settings()
         self.image_cache: ImageResidualCache | None = None
+        self._personal_files: dict[str, Path] = {}
+
+    def load_checkpoint(self, path: str | Path) -> None:
+        """Take UNet image layers, text encoder and VAE of a community checkpoint, see `models.personalisation`."""
+        personalisation.load_checkpoint(Path(path), self.unet, self.text_encoder, self.vae)
+
+    def load_personal_lora(self, path: str | Path, name: str) -> None:
+        """Add a community LoRA; it acts with the weight that `personal_loras` gives it in a call or in the settings."""
+        personalisation.load_lora(Path(path), name, self.unet, self.text_encoder)
+        self._personal_files[name] = Path(path)
 
     def enable_image_cache(self) -> None:
         """Keep the image ControlNet's residuals of the last picture and text, so that other strokes on it come faster.
@@ -135,7 +149,8 @@ class ImageConductorPipeline(DiffusionPipeline):
     @classmethod
     def from_pretrained(cls, folder: str | Path, torch_dtype: torch.dtype = torch.float32) -> "ImageConductorPipeline":
         """Read a saved model: a foundation's subfolders, `motion_controlnet/`, and `<camera|object>_lora/` if there.
-        Without VAE or text encoder it works on latents or embeddings alone.
+        Without VAE or text encoder it works on latents or embeddings alone. A community `checkpoint.safetensors` and
+        `personal_loras/<name>.safetensors` are loaded on top.
 
         Raises:
             FoundationError: a subfolder of the foundation is missing.
@@ -156,12 +171,24 @@ class ImageConductorPipeline(DiffusionPipeline):
         motion_controlnet.requires_grad_(False).eval()
         path = folder / SETTINGS_FILE
         settings = Settings(**json.loads(path.read_text())) if path.is_file() else None
-        return cls.assemble(foundation, motion_controlnet, settings)
+        pipe = cls.assemble(foundation, motion_controlnet, settings)
+        if (folder / CHECKPOINT_FILE).is_file():
+            pipe.load_checkpoint(folder / CHECKPOINT_FILE)
+        for file in sorted((folder / PERSONAL_FOLDER).glob("*.safetensors")):
+            pipe.load_personal_lora(file, file.stem)
+        return pipe
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model to one folder, which `from_pretrained` reads."""
         folder = Path(folder)
-        self.foundation.save(folder)
+        bare = {"unet": without_loras(self.unet)}
+        if self.text_encoder is not None:
+            bare["text_encoder"] = without_loras(self.text_encoder)
+        replace(self.foundation, **bare).save(folder)
+        if self._personal_files:
+            (folder / PERSONAL_FOLDER).mkdir(exist_ok=True)
+        for name, file in self._personal_files.items():
+            shutil.copyfile(file, folder / PERSONAL_FOLDER / f"{name}.safetensors")
         without_loras(self.motion_controlnet).save_pretrained(folder / "motion_controlnet")
         for name in loaded_loras(self.motion_controlnet):
             save_lora(self.motion_controlnet, name, folder / f"{name}_lora")
@@ -200,6 +227,7 @@ class ImageConductorPipeline(DiffusionPipeline):
         solver: Solver | None = None,
         residual_interval: int | None = None,
         image_frames: Sequence[int] = (0,),
+        personal_loras: Mapping[str, float] | None = None,
         latents: Tensor | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         num_videos: int = 1,
@@ -223,6 +251,7 @@ class ImageConductorPipeline(DiffusionPipeline):
                 as camera mode always is.
             solver, residual_interval: see `Settings`; None takes the model's own.
             image_frames: K rising frame numbers from 0, where the images stand.
+            personal_loras: weights of loaded community LoRAs, by name; None takes the model's own.
             latents: (S, C, T, h, w) initial noise, one for each video; drawn from `generator` if None.
             generator: one, or one for each video; a video depends on its own noise alone.
 
@@ -240,10 +269,12 @@ class ImageConductorPipeline(DiffusionPipeline):
 
         # 2. Image and text
         first, cropped = self._image_latents(image, image_latents)
-        text = self._embedded("prompt", prompt, prompt_embeds)
+        weights = self.settings.personal_loras if personal_loras is None else personal_loras
         null = None
-        if guidance_scale != 1:
-            null = self._embedded("negative_prompt", negative_prompt, negative_prompt_embeds)
+        with personalisation.personal_loras(self.unet, self.text_encoder, weights):
+            text = self._embedded("prompt", prompt, prompt_embeds)
+            if guidance_scale != 1:
+                null = self._embedded("negative_prompt", negative_prompt, negative_prompt_embeds)
 
         # 3. Strokes
         motion: dict[str, Any] = {}
@@ -265,20 +296,21 @@ class ImageConductorPipeline(DiffusionPipeline):
             raise ValueError(f"latents: expected (S, {', '.join(map(str, shape[1:]))}), got {tuple(latents.shape)}")
 
         # 5. Sample and decode
-        latents = self.sample_latents(
-            first,
-            text,
-            mode=mode,
-            negative_prompt_embeds=null,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            trajectory_guidance_scale=trajectory_guidance_scale,
-            solver=solver,
-            residual_interval=residual_interval,
-            image_frames=image_frames,
-            latents=latents[:, None],
-            **motion,
-        )[:, 0]
+        with personalisation.personal_loras(self.unet, self.text_encoder, weights):
+            latents = self.sample_latents(
+                first,
+                text,
+                mode=mode,
+                negative_prompt_embeds=null,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                trajectory_guidance_scale=trajectory_guidance_scale,
+                solver=solver,
+                residual_interval=residual_interval,
+                image_frames=image_frames,
+                latents=latents[:, None],
+                **motion,
+            )[:, 0]
         return ImageConductorOutput(self._output(latents, output_type), cropped)
 
     @torch.no_grad()

@@ -50,7 +50,7 @@ class Request(BaseModel):
     image, as it is shown; times: one number in 0..1 for each point of `trajectories`; camera: a move by name instead of
     `camera_trajectories`, {"move": "zoom_in", "amount": 40}. Where a sampling setting is left out the
     model's own holds; a `trajectory_guidance_scale` of null is plain classifier-free guidance. Without a `seed` one is
-    drawn; the response tells it.
+    drawn; the response tells it. personal_loras: weights of the community LoRAs that the model was registered with.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -67,6 +67,7 @@ class Request(BaseModel):
     num_inference_steps: int | None = Field(None, ge=1, le=200)
     guidance_scale: float | None = Field(None, ge=1, le=50, allow_inf_nan=False)
     trajectory_guidance_scale: float | None = Field(None, ge=0, le=50, allow_inf_nan=False)
+    personal_loras: dict[str, float] | None = None
     output_format: str | None = Field(None, pattern="^(mp4|gif)$")
 
     _problem: str = PrivateAttr("")
@@ -197,6 +198,7 @@ def generate(pipeline: ImageConductorPipeline, request: Request, inputs: dict[st
         num_inference_steps=request.num_inference_steps,
         guidance_scale=request.guidance_scale,
         trajectory_guidance_scale=trajectory_guidance_scale,
+        personal_loras=request.personal_loras,
         generator=torch.Generator().manual_seed(seed),
         output_type="np",
     )

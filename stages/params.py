@@ -211,11 +211,20 @@ class Evaluate(Section):
     batch_size: Count
 
 
+class PersonalLora(Section):
+    """A community LoRA that the registered model gets (Sec 3.2)."""
+
+    path: str
+    weight: float
+
+
 class Register(Section):
     model_name: str
     alias: str
     max_cam_mc_ratio: Positive
     max_obj_mc_ratio: Positive
+    checkpoint: str | None
+    personal_loras: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], PersonalLora]
 
 
 class Compute(Section):

@@ -18,7 +18,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from models.pipeline import SETTINGS_FILE, Settings
+from models.personalisation import PersonalisationError
+from models.pipeline import CHECKPOINT_FILE, PERSONAL_FOLDER, SETTINGS_FILE, ImageConductorPipeline, Settings
 from models.scenes import render, sample_scenes
 from stages.items import weight_files, write_atomically
 from stages.params import Params, ParamsError, Register, load_params
@@ -82,8 +83,18 @@ def assemble(folder: Path, params: Params) -> None:
         for path in weight_files(source):
             shutil.copyfile(path, folder / source.name / path.name)
     video = params.video.model_dump(include={"width", "height", "frames", "fps"})
-    settings = Settings(**video, **params.sampler.model_dump())
+    chosen = params.register_
+    personal = {name: lora.weight for name, lora in chosen.personal_loras.items()}
+    settings = Settings(**video, **params.sampler.model_dump(), personal_loras=personal)
     write_atomically(folder / SETTINGS_FILE, (json.dumps(asdict(settings), indent=2) + "\n").encode())
+    if chosen.checkpoint:
+        shutil.copyfile(chosen.checkpoint, folder / CHECKPOINT_FILE)
+    if personal:
+        (folder / PERSONAL_FOLDER).mkdir()
+    for name, lora in chosen.personal_loras.items():
+        shutil.copyfile(lora.path, folder / PERSONAL_FOLDER / f"{name}.safetensors")
+    if chosen.checkpoint or personal:
+        ImageConductorPipeline.from_pretrained(folder)  # files that do not fit fail here, by name
 
 
 def judge(evaluation: Mapping[str, Any], settings: Register) -> dict[str, Check]:
@@ -170,5 +181,5 @@ def _to_image(frame: Tensor) -> Image.Image:
 if __name__ == "__main__":
     try:
         run(load_params())
-    except (ParamsError, FileNotFoundError) as error:
+    except (ParamsError, PersonalisationError, FileNotFoundError) as error:
         sys.exit(f"register: {error}")

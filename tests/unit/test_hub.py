@@ -10,7 +10,7 @@ from torch import nn
 
 from models.foundation import Foundation
 from models.hub import assemble_foundation
-from models.networks import ImageControlNet, MotionUNet
+from models.networks import ImageControlNet, MotionUNet, motion_controlnet_like
 from models.official import SD15, empty_networks
 from models.pipeline import ImageConductorPipeline, Settings
 from models.pocket import pocket_text_encoder, pocket_tokenizer
@@ -88,8 +88,6 @@ def test_the_assembled_base_saves_loads_and_samples(assembled, tmp_path):
     assembled.save(tmp_path)
     loaded = Foundation.load(tmp_path)
     assert not {path.suffix for path in tmp_path.rglob("*")} & {".bin", ".ckpt", ".pt"}
-    from models.networks import motion_controlnet_like
-
     network = motion_controlnet_like(loaded.image_controlnet, ["flow"], 1.0, loaded.codec_factor, 0)
     pipe = ImageConductorPipeline.assemble(loaded, network, Settings(32, 32, 2, num_inference_steps=1))
     pipe.set_progress_bar_config(disable=True)
