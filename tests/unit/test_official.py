@@ -1,6 +1,7 @@
 """The authors' checkpoint files as this project's model: checks, file formats, and what comes out."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +11,12 @@ from safetensors.torch import load_file, save_file
 from models.cli import main
 from models.official import SD15, CheckpointError, empty_networks, import_official, read_checkpoint
 from models.pipeline import ImageConductorPipeline
-from models.pocket import pocket_text_encoder
-from tests.unit import golden, tiny
+from models.pocket import pocket_text_encoder, pocket_tokenizer
+from stages import register
+from stages.foundation import copy_foundation
+from stages.params import load_params
+from stages.training import adopt
+from tests.unit import golden
 
 pytestmark = pytest.mark.skipif(not golden.FOLDER.is_dir(), reason=f"no golden tensors in {golden.FOLDER}")
 
@@ -56,18 +61,36 @@ def test_the_imported_model_samples_what_the_authors_code_samples(tmp_path, mode
     assert (sample(pipe, mode) - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-def test_with_a_base_it_makes_videos_from_pictures(tmp_path, capsys):
-    base = tiny.pipeline().foundation
+@pytest.fixture
+def model(tmp_path):
+    """The imported model with a VAE, a text encoder and a tokenizer."""
+    tokenizer = pocket_tokenizer()
     golden.vae().save_pretrained(tmp_path / "base" / "vae")
-    pocket_text_encoder(base.tokenizer, 32).save_pretrained(tmp_path / "base" / "text_encoder")
-    base.tokenizer.save_pretrained(tmp_path / "base" / "tokenizer")
+    pocket_text_encoder(tokenizer, 32).save_pretrained(tmp_path / "base" / "text_encoder")
+    tokenizer.save_pretrained(tmp_path / "base" / "tokenizer")
     main(command(tmp_path / "model", **files(), base=tmp_path / "base"))
-    assert "generate --model" in capsys.readouterr().out
+    return tmp_path / "model"
+
+
+def test_with_a_base_it_makes_videos_from_pictures(model, tmp_path):
     Image.new("RGB", (192, 128)).save(tmp_path / "i.png")
     (tmp_path / "t.json").write_text(json.dumps({"width": 192, "height": 128, "trajectories": [[[50, 50], [90, 60]]]}))
     options = {"image": "i.png", "trajectories": "t.json", "model": "model", "output": "v.gif"}
     main(["generate", "--steps=1", *(f"--{key}={tmp_path / value}" for key, value in options.items())])
     assert Image.open(tmp_path / "v.gif").n_frames == 6
+
+
+def test_the_stages_pass_it_on_to_registration_unchanged(model, tmp_path, monkeypatch):
+    copy_foundation(model, tmp_path / "foundation")
+    trained = [tmp_path / "artifacts" / name for name in ("motion_controlnet", "camera_lora", "object_lora")]
+    for folder in trained:
+        adopt(model / folder.name, folder)
+    monkeypatch.setattr(register, "FOUNDATION", tmp_path / "foundation")
+    monkeypatch.setattr(register, "TRAINED", tuple(trained))
+    register.assemble(tmp_path / "registered", load_params(Path(__file__).parents[2] / "params.yaml"))
+    expected = golden.tensors("sampling")["object.latents"]
+    assembled = ImageConductorPipeline.from_pretrained(tmp_path / "registered")
+    assert (sample(assembled, "object") - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
