@@ -113,6 +113,11 @@ class SparseFlows(Section):
     max_tracks: Count
 
 
+class CurationReport(Section):
+    sheets: Count
+    animations: Count
+
+
 class Pretrain(Section):
     seed: Seed
     output: str
@@ -258,6 +263,7 @@ class Params(Section):
     captions: Captions
     tracks: Tracks
     sparse_flows: SparseFlows
+    curation_report: CurationReport
     pretrain: Pretrain
     foundation: Foundation
     latents: Latents
