@@ -1,9 +1,13 @@
 """The command `image-conductor`.
 
 image-conductor generate --image lake.png --trajectories strokes.json --prompt "a lake" --mode object --output lake.mp4
+image-conductor score --videos out/ours out/other --trajectories strokes --mode object --output metrics.json
+image-conductor study --videos out/ours out/other --trajectories strokes --votes votes.sqlite
+image-conductor votes --votes votes.sqlite
 """
 
 import argparse
+import json
 import secrets
 import sys
 from pathlib import Path
@@ -12,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from models.branches import MODES
+from models.branches import LORAS, MODES
 from models.trajectories import load_trajectories
 
 if TYPE_CHECKING:
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "artifacts/model"
 REGISTRY_SCHEMES = ("models:", "runs:")
 FORMATS = (".mp4", ".gif")
+FIRST_TRACKERS, SECOND_TRACKER = ("lucas_kanade", "cotracker"), "template"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -66,6 +71,41 @@ def generate(options: argparse.Namespace) -> None:
     options.output.write_bytes(encode(frames, pipeline.settings.fps))
     cropped = f", cropped {result.cropped}" if result.cropped else ""
     print(f"{options.output}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}, seed {seed}{cropped}")
+
+
+def score(options: argparse.Namespace) -> None:
+    """Measure folders of videos, by any method."""
+    from models.estimators import EstimatorUnavailable, load_estimator
+    from models.comparison.score import as_text, score
+
+    try:
+        trackers = {name: load_estimator("tracks", name) for name in (options.tracker, SECOND_TRACKER)}
+    except EstimatorUnavailable as error:
+        raise ValueError(error) from error
+    figures = score(options.videos, options.trajectories, options.mode, trackers)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(as_text(figures))
+
+
+def study(options: argparse.Namespace) -> None:
+    """Serve the page of a preference study until it is interrupted."""
+    from models.comparison.study import Study, make_app
+
+    app = make_app(Study.of(options.videos, options.trajectories, options.seed), options.votes)
+    print(f"http://{options.host}:{options.port}  votes go to {options.votes}; stop with Ctrl-C")
+    app.run(options.host, options.port)
+
+
+def votes(options: argparse.Namespace) -> None:
+    """Say what the votes of a study come to."""
+    from models.comparison.preferences import as_text, preferences
+    from models.comparison.study import read_votes
+
+    figures = preferences(read_votes(options.votes))
+    if options.output is not None:
+        options.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(as_text(figures))
 
 
 def read_image(path: Path) -> Image.Image:
@@ -122,7 +162,32 @@ def _parser() -> argparse.ArgumentParser:
         "--trajectory-guidance-scale", type=float, help="l_trajs of Eq. 5; the model's own if left out"
     )
     trajectory.add_argument("--plain-guidance", action="store_true", help="classifier-free guidance only, no Eq. 5")
+
+    measure = commands.add_parser("score", help="measure how far videos follow their trajectories, by any method")
+    measure.set_defaults(run=score)
+    _add_videos(measure)
+    measure.add_argument("--mode", choices=LORAS, required=True, help="what the strokes move: CamMC or ObjMC")
+    measure.add_argument("--tracker", choices=FIRST_TRACKERS, default=FIRST_TRACKERS[0], help="default: %(default)s")
+    measure.add_argument("--output", type=Path, required=True, help="figures, .json")
+
+    ask = commands.add_parser("study", help="serve a page that asks people which of two videos they prefer")
+    ask.set_defaults(run=study)
+    _add_videos(ask)
+    ask.add_argument("--votes", type=Path, required=True, help="SQLite file; goes on where it was if it is there")
+    ask.add_argument("--seed", type=_seed, default=0, help="of sides and order; default: %(default)s")
+    ask.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    ask.add_argument("--port", type=int, default=8600, help="default: %(default)s")
+
+    count = commands.add_parser("votes", help="shares and strengths from the votes of a study")
+    count.set_defaults(run=votes)
+    count.add_argument("--votes", type=Path, required=True, help="SQLite file of `study`")
+    count.add_argument("--output", type=Path, help="figures, .json; only printed if left out")
     return parser
+
+
+def _add_videos(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--videos", type=Path, nargs="+", required=True, help="a folder per method, named after it")
+    parser.add_argument("--trajectories", type=Path, required=True, help="folder of strokes, named like the videos")
 
 
 def _seed(text: str) -> int:
