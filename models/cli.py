@@ -75,8 +75,8 @@ def generate(options: argparse.Namespace) -> None:
 
 def score(options: argparse.Namespace) -> None:
     """Measure folders of videos, by any method."""
-    from models.estimators import EstimatorUnavailable, load_estimator
     from models.comparison.score import as_text, score
+    from models.estimators import EstimatorUnavailable, load_estimator
 
     try:
         trackers = {name: load_estimator("tracks", name) for name in (options.tracker, SECOND_TRACKER)}

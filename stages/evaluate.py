@@ -65,8 +65,8 @@ def run(params: Params, tracker: StageRun) -> dict[str, Any]:
     first, second = trackers
     ranks = {key: agreement(results[key], params) for key in REAL_SPLIT}
     figures["trackers"] = {"first": first, "second": second, **ranks}
-    figures["leakage"] = leakage(results, first, params)
-    figures["guidance"] = guidance(results["many_strokes"], first, params)
+    figures["leakage"] = leakage(results, (first, second), params)
+    figures["guidance"] = {name: guidance(results["many_strokes"], name, params) for name in trackers}
     figures["fidelity"] = fidelity(results, params)
     figures["distances"] = distances.entries()
     figures |= {"profile": params.profile, "seed": params.evaluate.seed}
@@ -189,8 +189,9 @@ def agreement(results: dict[str, list[Measured]], params: Params) -> dict[str, A
     )
 
 
-def leakage(results: Results, tracker: str, params: Params) -> dict[str, Any]:
-    """What follows a stroke though it should not, or does not though it should, in both modes."""
+def leakage(results: Results, trackers: tuple[str, str], params: Params) -> dict[str, Any]:
+    """What follows a stroke though it should not, or does not though it should, in both modes; by the first tracker,
+    with the second one's under `second`."""
     objects, camera = results["obj_mc"]["object_lora"], results["obj_mc"]["camera_lora"]
     rows: dict[str, tuple[list[Measured], Callable[[Motion], Following | None]]] = {
         "object_mode_object": (objects, lambda motion: motion.strokes),
@@ -199,16 +200,18 @@ def leakage(results: Results, tracker: str, params: Params) -> dict[str, Any]:
         "camera_mode_object_alone": (camera, lambda motion: motion.object_alone),
         "camera_strokes_object_alone": (results["scenes"]["camera_lora"], lambda motion: motion.object_alone),
     }
-    entries = {
-        name: following_entry(
-            [part(video.motions[tracker]) for video in videos],
-            _groups(video.case for video in videos),
-            params.video.width,
-            params.evaluate.seed,
+    entries: dict[str, Any] = {}
+    for name, (videos, part) in rows.items():
+        groups = _groups(video.case for video in videos)
+        first, second = (
+            following_entry(
+                [part(video.motions[tracker]) for video in videos], groups, params.video.width, params.evaluate.seed
+            )
+            for tracker in trackers
         )
-        for name, (videos, part) in rows.items()
-    }
-    return {name: entry for name, entry in entries.items() if entry is not None}
+        if first is not None and second is not None:
+            entries[name] = first | {"second": {key: second[key] for key in ("share", "ci95", "failures")}}
+    return entries
 
 
 def guidance(results: dict[str, list[Measured]], tracker: str, params: Params) -> dict[str, Any]:

@@ -11,12 +11,12 @@ import numpy as np
 from tqdm import tqdm
 
 from models.branches import Lora
+from models.comparison.videos import Item, find_items
 from models.curation.tracking import inside_frame
 from models.estimators import PointTracker
 from models.evaluation.agreement import ranking_agreement
 from models.evaluation.figures import error_entry
 from models.evaluation.paper import TABLE_1
-from models.comparison.videos import Item, find_items
 from models.metrics import VideoError, colour_drift, detail_kept, still_error, trajectory_error
 from models.trajectories import load_trajectories, stroke_tracks
 from models.video import read_video

@@ -7,6 +7,7 @@ motion: what this tracker and Lucas-Kanade agree on is in the video. Nor is a po
 seen as long as the patch matches in colour, or at least in form, as it does where only contrast fades.
 """
 
+from itertools import product
 from typing import Any
 
 import cv2
@@ -18,9 +19,12 @@ PATCH = 7 / 64  # half a patch's side, in frame heights
 NEAR = 4 / 64  # standard deviation of a place's weight over its distance from the point, in frame heights
 OWN_COLOUR = 25.0  # that over the difference from the point's colour, in grey levels
 REACH = 8 / 64  # how far a point may move in one frame, in frame heights
+FINER = (0.25, 0.0625)  # pixels, steps of the search around the best whole pixel
 DISTANCE_PRICE = 4.0  # squared grey levels, for a move of `REACH`
 LOST = 28.0  # weighted root mean squared difference from frame 0, in grey levels, at which colours match no more ...
 FORM = 0.6  # ... and the normalised correlation below which the form does not either
+
+AROUND = np.array(sorted(product(range(-2, 3), repeat=2), key=lambda move: move[0] ** 2 + move[1] ** 2), np.float32)
 
 
 def load(name: str, weights: str | None = None) -> "TemplateMatching":
@@ -48,12 +52,28 @@ class TemplateMatching:
                 centre = np.clip(np.rint(tracks[t - 1, n]), 0, (width - 1, height - 1)).astype(int)
                 left, top = centre + margin - reach - half
                 window = padded[t][top : top + 2 * reach + side, left : left + 2 * reach + side]
-                unlike = cv2.matchTemplate(window, patch, cv2.TM_SQDIFF, mask=np.sqrt(weights))
-                move, (row, column) = _lowest(unlike + price)
-                tracks[t, n] = centre + move
-                found = window[row : row + side, column : column + side]
-                visibility[t, n] = unlike[row, column] < LOST**2 or _correlation(patch, found, weights) > FORM
+                unlike = cv2.matchTemplate(window, patch, cv2.TM_SQDIFF, mask=np.sqrt(weights)) + price
+                row, column = np.unravel_index(unlike.argmin(), unlike.shape)
+                place = np.array([column + half, row + half], np.float32)
+                for step in FINER:
+                    place, found = _nearest(window, patch, weights, place, step)
+                tracks[t, n] = centre + place - half - reach
+                difference = float((weights * np.square(found - patch)).sum())
+                visibility[t, n] = difference < LOST**2 or _correlation(patch, found, weights) > FORM
         return tracks, visibility & inside_frame(tracks, width, height)
+
+
+def _nearest(
+    window: np.ndarray, patch: np.ndarray, weights: np.ndarray, place: np.ndarray, step: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of 25 places up to two steps around `place` (2,), the nearest of those most like the patch; what is there."""
+    side = len(patch)
+    axis = np.arange(side, dtype=np.float32) - side // 2
+    places = place + step * AROUND[:, None, None]
+    x, y = np.moveaxis(places + np.stack(np.meshgrid(axis, axis), -1), -1, 0).reshape(2, -1, side)
+    found = cv2.remap(window, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(-1, *patch.shape)
+    best = int((weights * np.square(found - patch)).sum((1, 2, 3)).argmin())
+    return places[best, 0, 0], found[best]
 
 
 def _weights(patch: np.ndarray, near: float) -> Any:
@@ -75,20 +95,3 @@ def _correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> float:
     a, b = (patch - (weights * patch).sum((0, 1)) for patch in (a, b))
     spread = float((weights * a * a).sum() * (weights * b * b).sum())
     return float((weights * a * b).sum()) / spread**0.5 if spread > 1 else 0.0
-
-
-def _lowest(values: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
-    """The move (2,) in pixels to the lowest value, finer than a pixel by a parabola along each axis; its place."""
-    row, column = (int(i) for i in np.unravel_index(values.argmin(), values.shape))
-    reach = len(values) // 2
-    fine = _bottom(values[row], column), _bottom(values[:, column], row)
-    return np.array([column - reach + fine[0], row - reach + fine[1]], np.float32), (row, column)
-
-
-def _bottom(values: np.ndarray, lowest: int) -> float:
-    """Where the parabola through the lowest value and its two neighbours has its bottom, from -0.5 to 0.5."""
-    if not 0 < lowest < len(values) - 1:
-        return 0.0
-    before, at, after = values[lowest - 1 : lowest + 2]
-    curvature = before - 2 * at + after
-    return float(np.clip(0.5 * (before - after) / curvature, -0.5, 0.5)) if curvature > 0 else 0.0

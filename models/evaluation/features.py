@@ -76,7 +76,7 @@ class I3DFeatures:
         try:
             self.network = torch.jit.load(str(weights), map_location=self.device).eval()
         except RuntimeError as error:
-            raise _unusable("i3d", weights, f"is no TorchScript ({str(error).splitlines()[0]})") from error
+            raise _unusable("i3d", weights, "is no TorchScript") from error
 
     @torch.no_grad()
     def __call__(self, videos: Iterable[np.ndarray]) -> np.ndarray:
@@ -104,8 +104,7 @@ def _inception(weights: Path) -> nn.Module:
         finally:
             inception.load_state_dict_from_url = fetch
     except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise _unusable("inception", weights, f"does not hold FID's Inception network ({reason})") from error
+        raise _unusable("inception", weights, "does not hold FID's Inception network") from error
 
 
 def _sha256(name: str, weights: str | Path) -> str:
