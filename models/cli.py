@@ -3,9 +3,13 @@
 image-conductor generate --image lake.png --trajectories strokes.json --prompt "a lake" --mode object --output lake.mp4
 image-conductor import-official --base SD15 --unet unet.ckpt --image-controlnet image_controlnet.ckpt \
     --flow-controlnet flow_controlnet.ckpt --output official
+image-conductor score --videos out/ours out/other --trajectories strokes --mode object --output metrics.json
+image-conductor study --videos out/ours out/other --trajectories strokes --votes votes.sqlite
+image-conductor votes --votes votes.sqlite
 """
 
 import argparse
+import json
 import secrets
 import sys
 from dataclasses import replace
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from models.branches import MODES
+from models.branches import LORAS, MODES
 from models.camera_presets import CAMERA_MOVES
 from models.curation.crop import Size
 from models.trajectories import Trajectories, load_trajectories, parse_trajectories
@@ -30,6 +34,7 @@ REGISTRY_SCHEMES = ("models:", "runs:")
 FORMATS = (".mp4", ".gif")
 SOLVERS = ("ddim", "dpmsolver++")
 DTYPES = ("float32", "bfloat16", "float16")
+FIRST_TRACKERS, SECOND_TRACKER = ("lucas_kanade", "cotracker"), "template"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -126,6 +131,41 @@ def import_official(options: argparse.Namespace) -> None:
     print(f"{options.output}: three networks, camera LoRA and object LoRA; use it: {use} {options.output}")
 
 
+def score(options: argparse.Namespace) -> None:
+    """Measure folders of videos, by any method."""
+    from models.comparison.score import as_text, score
+    from models.estimators import EstimatorUnavailable, load_estimator
+
+    try:
+        trackers = {name: load_estimator("tracks", name) for name in (options.tracker, SECOND_TRACKER)}
+    except EstimatorUnavailable as error:
+        raise ValueError(error) from error
+    figures = score(options.videos, options.trajectories, options.mode, trackers)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(as_text(figures))
+
+
+def study(options: argparse.Namespace) -> None:
+    """Serve the page of a preference study until it is interrupted."""
+    from models.comparison.study import Study, make_app
+
+    app = make_app(Study.of(options.videos, options.trajectories, options.seed), options.votes)
+    print(f"http://{options.host}:{options.port}  votes go to {options.votes}; stop with Ctrl-C")
+    app.run(options.host, options.port)
+
+
+def votes(options: argparse.Namespace) -> None:
+    """Say what the votes of a study come to."""
+    from models.comparison.preferences import as_text, preferences
+    from models.comparison.study import read_votes
+
+    figures = preferences(read_votes(options.votes))
+    if options.output is not None:
+        options.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(as_text(figures))
+
+
 def read_image(path: Path) -> Image.Image:
     """An upright RGB picture.
 
@@ -218,6 +258,26 @@ def _parser() -> argparse.ArgumentParser:
         official.add_argument(f"--{name}", type=Path, required=True, help="the authors' .ckpt, or .safetensors")
     official.add_argument("--output", type=Path, required=True, help="new folder for the model")
     official.add_argument("--config", type=Path, help="JSON with network sizes, where they are not SD 1.5's")
+
+    measure = commands.add_parser("score", help="measure how far videos follow their trajectories, by any method")
+    measure.set_defaults(run=score)
+    _add_videos(measure)
+    measure.add_argument("--mode", choices=LORAS, required=True, help="what the strokes move: CamMC or ObjMC")
+    measure.add_argument("--tracker", choices=FIRST_TRACKERS, default=FIRST_TRACKERS[0], help="default: %(default)s")
+    measure.add_argument("--output", type=Path, required=True, help="figures, .json")
+
+    ask = commands.add_parser("study", help="serve a page that asks people which of two videos they prefer")
+    ask.set_defaults(run=study)
+    _add_videos(ask)
+    ask.add_argument("--votes", type=Path, required=True, help="SQLite file; goes on where it was if it is there")
+    ask.add_argument("--seed", type=_seed, default=0, help="of sides and order; default: %(default)s")
+    ask.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    ask.add_argument("--port", type=int, default=8600, help="default: %(default)s")
+
+    count = commands.add_parser("votes", help="shares and strengths from the votes of a study")
+    count.set_defaults(run=votes)
+    count.add_argument("--votes", type=Path, required=True, help="SQLite file of `study`")
+    count.add_argument("--output", type=Path, help="figures, .json; only printed if left out")
     return parser
 
 
@@ -228,6 +288,11 @@ def _weighted(text: str) -> tuple[Path, float]:
         return Path(path), float(weight or 1)
     except ValueError:
         raise ValueError(f"--lora: expected FILE or FILE=WEIGHT, got {text!r}") from None
+
+
+def _add_videos(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--videos", type=Path, nargs="+", required=True, help="a folder per method, named after it")
+    parser.add_argument("--trajectories", type=Path, required=True, help="folder of strokes, named like the videos")
 
 
 def _seed(text: str) -> int:

@@ -213,6 +213,8 @@ class Evaluate(Section):
     images: Count
     trajectory_guidance_scales: list[float]
     features: Literal["inception, i3d", "codec"]
+    inception_weights: str | None
+    i3d_weights: str | None
     batch_size: Count
 
 
