@@ -16,7 +16,7 @@ from stages.params import Params, Split
 
 MANY_STROKES = 8
 FEWEST_OF_MANY = 3
-BACKGROUND_POINTS, BODY_POINTS = 32, 16  # that are followed; more change no median
+BACKGROUND_POINTS, BODY_POINTS = 12, 6  # that are followed; more change no median
 
 
 class Scene(NamedTuple):

@@ -19,12 +19,12 @@ PATCH = 7 / 64  # half a patch's side, in frame heights
 NEAR = 4 / 64  # standard deviation of a place's weight over its distance from the point, in frame heights
 OWN_COLOUR = 25.0  # that over the difference from the point's colour, in grey levels
 REACH = 8 / 64  # how far a point may move in one frame, in frame heights
-FINER = (0.25, 0.0625)  # pixels, steps of the search around the best whole pixel
+FINER = (0.5, 0.25, 0.125)  # pixels, steps of the search around the best whole pixel
 DISTANCE_PRICE = 4.0  # squared grey levels, for a move of `REACH`
 LOST = 28.0  # weighted root mean squared difference from frame 0, in grey levels, at which colours match no more ...
 FORM = 0.6  # ... and the normalised correlation below which the form does not either
 
-AROUND = np.array(sorted(product(range(-2, 3), repeat=2), key=lambda move: move[0] ** 2 + move[1] ** 2), np.float32)
+AROUND = np.array(sorted(product((-1, 0, 1), repeat=2), key=lambda move: move[0] ** 2 + move[1] ** 2), np.float32)
 
 
 def load(name: str, weights: str | None = None) -> "TemplateMatching":
@@ -66,7 +66,7 @@ class TemplateMatching:
 def _nearest(
     window: np.ndarray, patch: np.ndarray, weights: np.ndarray, place: np.ndarray, step: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of 25 places up to two steps around `place` (2,), the nearest of those most like the patch; what is there."""
+    """Of nine places up to a step around `place` (2,), the nearest of those most like the patch; what is there."""
     side = len(patch)
     axis = np.arange(side, dtype=np.float32) - side // 2
     places = place + step * AROUND[:, None, None]
