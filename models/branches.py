@@ -1,6 +1,6 @@
 """Which predictions a sampling step needs, and how guidance joins them (Sec 2.5)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
@@ -44,6 +44,14 @@ def plan(mode: Sampling, scale: float, trajectory_scale: float | None) -> list[B
     elif mode == "object" and trajectory_scale is not None:
         branches += [Branch("object", "text")]
     return branches
+
+
+def alike(branches: Sequence[Branch]) -> list[list[Branch]]:
+    """Branches of one LoRA and the same strokes together: those that can run as one batch."""
+    groups: dict[tuple, list[Branch]] = {}
+    for branch in branches:
+        groups.setdefault((branch.lora, branch.strokes), []).append(branch)
+    return list(groups.values())
 
 
 def combine(

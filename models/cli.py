@@ -1,26 +1,40 @@
 """The command `image-conductor`.
 
 image-conductor generate --image lake.png --trajectories strokes.json --prompt "a lake" --mode object --output lake.mp4
+image-conductor import-official --base SD15 --unet unet.ckpt --image-controlnet image_controlnet.ckpt \
+    --flow-controlnet flow_controlnet.ckpt --output official
+image-conductor score --videos out/ours out/other --trajectories strokes --mode object --output metrics.json
+image-conductor study --videos out/ours out/other --trajectories strokes --votes votes.sqlite
+image-conductor votes --votes votes.sqlite
 """
 
 import argparse
+import json
 import secrets
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from models.branches import MODES
-from models.trajectories import load_trajectories
+from models.branches import LORAS, MODES
+from models.camera_presets import CAMERA_MOVES
+from models.curation.crop import Size
+from models.trajectories import Trajectories, load_trajectories, parse_trajectories
 
 if TYPE_CHECKING:
+    import torch
+
     from models.pipeline import ImageConductorPipeline
 
 DEFAULT_MODEL = "artifacts/model"
 REGISTRY_SCHEMES = ("models:", "runs:")
 FORMATS = (".mp4", ".gif")
+SOLVERS = ("ddim", "dpmsolver++")
+DTYPES = ("float32", "bfloat16", "float16")
+FIRST_TRACKERS, SECOND_TRACKER = ("lucas_kanade", "cotracker"), "template"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -37,10 +51,23 @@ def generate(options: argparse.Namespace) -> None:
     if options.output.suffix not in FORMATS:
         raise ValueError(f"--output: {options.output} must end in {' or '.join(FORMATS)}")
     image = read_image(options.image)
-    trajectories = load_trajectories(options.trajectories, canvas=image.size)
-    pipeline = load_model(options.model)
+    trajectories = _trajectories(options, image.size)
 
     import torch
+
+    pipeline = load_model(options.model, getattr(torch, options.dtype))
+    if options.vae_tiling:
+        if not hasattr(pipeline.vae, "enable_tiling"):
+            raise ValueError(f"--vae-tiling: this model's codec, {type(pipeline.vae).__name__}, has no tiles")
+        pipeline.vae.enable_tiling()
+    if options.checkpoint:
+        pipeline.load_checkpoint(options.checkpoint)
+    personal = dict(pipeline.settings.personal_loras)
+    for text in options.lora:
+        path, weight = _weighted(text)
+        pipeline.load_personal_lora(path, path.stem)
+        personal[path.stem] = weight
+    place(pipeline, options.offload)
 
     from models.video import encode_gif, encode_mp4
 
@@ -57,6 +84,9 @@ def generate(options: argparse.Namespace) -> None:
         num_inference_steps=options.steps,
         guidance_scale=options.guidance_scale,
         trajectory_guidance_scale=trajectory_guidance_scale,
+        solver=options.solver,
+        residual_interval=options.residual_interval,
+        personal_loras=personal,
         generator=torch.Generator().manual_seed(seed),
         output_type="np",
     )
@@ -66,6 +96,74 @@ def generate(options: argparse.Namespace) -> None:
     options.output.write_bytes(encode(frames, pipeline.settings.fps))
     cropped = f", cropped {result.cropped}" if result.cropped else ""
     print(f"{options.output}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}, seed {seed}{cropped}")
+
+
+def _trajectories(options: argparse.Namespace, canvas: Size) -> Trajectories:
+    """The strokes of the file, with the camera move of `--camera`, if there is one, as its camera strokes."""
+    drawn = load_trajectories(options.trajectories, canvas) if options.trajectories else None
+    if options.camera is None:
+        if drawn is None:
+            raise ValueError("--trajectories: give a file of strokes, or a camera move by --camera")
+        return drawn
+    if drawn is not None and drawn.camera_strokes:
+        raise ValueError(f"--camera: {options.trajectories} has camera strokes of its own; give one of them")
+    move, _, amount = options.camera.partition("=")
+    try:
+        camera = {"move": move, "amount": float(amount)}
+    except ValueError:
+        raise ValueError(f"--camera: expected MOVE=PIXELS, for example zoom_in=40, got {options.camera!r}") from None
+    width, height = drawn.canvas if drawn else canvas
+    named = parse_trajectories({"width": width, "height": height, "camera": camera})
+    return replace(named, strokes=drawn.strokes) if drawn else named
+
+
+def import_official(options: argparse.Namespace) -> None:
+    """Turn the authors' three checkpoints into a model's folder."""
+    from models import official
+
+    if options.output.exists() and any(options.output.iterdir() if options.output.is_dir() else [options.output]):
+        raise ValueError(f"--output: {options.output} exists and is not empty; give a new folder")
+    pipeline = official.import_official(
+        options.unet, options.image_controlnet, options.flow_controlnet, options.base, options.config
+    )
+    pipeline.save_pretrained(options.output)
+    use = "image-conductor generate --model" if options.base else "from Python, with latents and embeddings:"
+    print(f"{options.output}: three networks, camera LoRA and object LoRA; use it: {use} {options.output}")
+
+
+def score(options: argparse.Namespace) -> None:
+    """Measure folders of videos, by any method."""
+    from models.comparison.score import as_text, score
+    from models.estimators import EstimatorUnavailable, load_estimator
+
+    try:
+        trackers = {name: load_estimator("tracks", name) for name in (options.tracker, SECOND_TRACKER)}
+    except EstimatorUnavailable as error:
+        raise ValueError(error) from error
+    figures = score(options.videos, options.trajectories, options.mode, trackers)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(as_text(figures))
+
+
+def study(options: argparse.Namespace) -> None:
+    """Serve the page of a preference study until it is interrupted."""
+    from models.comparison.study import Study, make_app
+
+    app = make_app(Study.of(options.videos, options.trajectories, options.seed), options.votes)
+    print(f"http://{options.host}:{options.port}  votes go to {options.votes}; stop with Ctrl-C")
+    app.run(options.host, options.port)
+
+
+def votes(options: argparse.Namespace) -> None:
+    """Say what the votes of a study come to."""
+    from models.comparison.preferences import as_text, preferences
+    from models.comparison.study import read_votes
+
+    figures = preferences(read_votes(options.votes))
+    if options.output is not None:
+        options.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(as_text(figures))
 
 
 def read_image(path: Path) -> Image.Image:
@@ -83,10 +181,8 @@ def read_image(path: Path) -> Image.Image:
         raise ValueError(f"--image: {path}: not a readable picture") from None
 
 
-def load_model(address: str) -> "ImageConductorPipeline":
+def load_model(address: str, dtype: "torch.dtype") -> "ImageConductorPipeline":
     """A saved model's folder, or a registered model such as `models:/image-conductor@champion`."""
-    import torch
-
     from models.pipeline import ImageConductorPipeline
 
     if address.startswith(REGISTRY_SCHEMES):
@@ -97,7 +193,24 @@ def load_model(address: str) -> "ImageConductorPipeline":
         folder = Path(address)
         if not folder.is_dir():
             raise ValueError(f"--model: {folder}: no such folder; make one with `make repro`, or give another")
-    return ImageConductorPipeline.from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+    return ImageConductorPipeline.from_pretrained(folder, dtype)
+
+
+def place(pipeline: "ImageConductorPipeline", offload: bool) -> None:
+    """Put the networks on a GPU if there is one; with `offload`, VAE and text encoder only while they work.
+
+    Raises:
+        ValueError: `offload` without a GPU.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        if offload:
+            raise ValueError("--offload: there is no GPU to take networks from")
+    elif offload:
+        pipeline.enable_model_cpu_offload()
+    else:
+        pipeline.to("cuda")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,7 +219,10 @@ def _parser() -> argparse.ArgumentParser:
     make = commands.add_parser("generate", help="make a video")
     make.set_defaults(run=generate)
     make.add_argument("--image", type=Path, required=True, help="first frame; scaled and centre-cropped to the model's")
-    make.add_argument("--trajectories", type=Path, required=True, help="strokes: .json, or .npy in pixels of the image")
+    make.add_argument("--trajectories", type=Path, help="strokes: .json, or .npy in pixels of the image")
+    make.add_argument(
+        "--camera", metavar="MOVE=PIXELS", help=f"a camera move, by itself or in mode both: {', '.join(CAMERA_MOVES)}"
+    )
     make.add_argument("--prompt", default="", help="what the video shows")
     make.add_argument("--negative-prompt", default="", help="what classifier-free guidance leads away from")
     make.add_argument("--mode", choices=MODES, default="object", help="what the strokes move; default: object")
@@ -116,13 +232,67 @@ def _parser() -> argparse.ArgumentParser:
     )
     make.add_argument("--seed", type=_seed, help="repeats a video; drawn if left out")
     make.add_argument("--steps", type=int, help="sampling steps; the model's own if left out")
+    make.add_argument("--solver", choices=SOLVERS, help="the model's own if left out")
+    make.add_argument(
+        "--residual-interval",
+        type=int,
+        help="ask the ControlNets at every so manieth step; the model's own if left out",
+    )
+    make.add_argument("--checkpoint", type=Path, help="a Stable Diffusion 1.5 community checkpoint, .safetensors")
+    make.add_argument(
+        "--lora", action="append", default=[], metavar="FILE[=WEIGHT]", help="a community LoRA; may be given repeatedly"
+    )
+    make.add_argument("--dtype", choices=DTYPES, default="float32", help="of the networks; default: float32")
+    make.add_argument("--offload", action="store_true", help="VAE and text encoder on the GPU only while they work")
+    make.add_argument("--vae-tiling", action="store_true", help="decode large frames in tiles, with less memory")
     make.add_argument("--guidance-scale", type=float, help="of the prompt, 1 is off; the model's own if left out")
     trajectory = make.add_mutually_exclusive_group()
     trajectory.add_argument(
         "--trajectory-guidance-scale", type=float, help="l_trajs of Eq. 5; the model's own if left out"
     )
     trajectory.add_argument("--plain-guidance", action="store_true", help="classifier-free guidance only, no Eq. 5")
+    official = commands.add_parser("import-official", help="read the authors' released checkpoints")
+    official.set_defaults(run=import_official)
+    official.add_argument("--base", type=Path, help="folder with vae, text_encoder and tokenizer in diffusers' layout")
+    for name in ("unet", "image-controlnet", "flow-controlnet"):
+        official.add_argument(f"--{name}", type=Path, required=True, help="the authors' .ckpt, or .safetensors")
+    official.add_argument("--output", type=Path, required=True, help="new folder for the model")
+    official.add_argument("--config", type=Path, help="JSON with network sizes, where they are not SD 1.5's")
+
+    measure = commands.add_parser("score", help="measure how far videos follow their trajectories, by any method")
+    measure.set_defaults(run=score)
+    _add_videos(measure)
+    measure.add_argument("--mode", choices=LORAS, required=True, help="what the strokes move: CamMC or ObjMC")
+    measure.add_argument("--tracker", choices=FIRST_TRACKERS, default=FIRST_TRACKERS[0], help="default: %(default)s")
+    measure.add_argument("--output", type=Path, required=True, help="figures, .json")
+
+    ask = commands.add_parser("study", help="serve a page that asks people which of two videos they prefer")
+    ask.set_defaults(run=study)
+    _add_videos(ask)
+    ask.add_argument("--votes", type=Path, required=True, help="SQLite file; goes on where it was if it is there")
+    ask.add_argument("--seed", type=_seed, default=0, help="of sides and order; default: %(default)s")
+    ask.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    ask.add_argument("--port", type=int, default=8600, help="default: %(default)s")
+
+    count = commands.add_parser("votes", help="shares and strengths from the votes of a study")
+    count.set_defaults(run=votes)
+    count.add_argument("--votes", type=Path, required=True, help="SQLite file of `study`")
+    count.add_argument("--output", type=Path, help="figures, .json; only printed if left out")
     return parser
+
+
+def _weighted(text: str) -> tuple[Path, float]:
+    """`FILE` or `FILE=WEIGHT`."""
+    path, _, weight = text.partition("=")
+    try:
+        return Path(path), float(weight or 1)
+    except ValueError:
+        raise ValueError(f"--lora: expected FILE or FILE=WEIGHT, got {text!r}") from None
+
+
+def _add_videos(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--videos", type=Path, nargs="+", required=True, help="a folder per method, named after it")
+    parser.add_argument("--trajectories", type=Path, required=True, help="folder of strokes, named like the videos")
 
 
 def _seed(text: str) -> int:

@@ -104,12 +104,11 @@ def camera_latents(vae: Codec, tracks: Tensor, visibility: Tensor, first_latents
 def _change(vae: Codec, first_latents: Tensor, origin: Tensor) -> Tensor:
     """How the latents change (B, C, T, h, w) when each pixel shows what was at `origin` (B, T, H, W, 2), pixels."""
     b, t, height, width, _ = origin.shape
-    first = vae.decode(first_latents / vae.config.scaling_factor, return_dict=False)[0]
+    scaled = (first_latents / vae.config.scaling_factor).to(vae.dtype)
+    first = vae.decode(scaled, return_dict=False)[0].to(origin.dtype)
     looked_up = (2 * origin.flatten(0, 1) + 1) / torch.tensor([width, height], device=origin.device) - 1
-    moved = F.grid_sample(
-        first.repeat_interleave(t, 0), looked_up.to(first.dtype), align_corners=False, padding_mode="border"
-    )
-    latents = vae.encode(moved).latent_dist.mode() * vae.config.scaling_factor
+    moved = F.grid_sample(first.repeat_interleave(t, 0), looked_up, align_corners=False, padding_mode="border")
+    latents = vae.encode(moved.to(vae.dtype)).latent_dist.mode().to(first_latents.dtype) * vae.config.scaling_factor
     return latents.unflatten(0, (b, t)).transpose(1, 2) - first_latents[:, :, None]
 
 

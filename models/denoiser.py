@@ -48,6 +48,16 @@ def motion_residuals(
     return Residuals(down, mid)
 
 
+def concatenated(parts: Sequence[Residuals]) -> Residuals:
+    """Residuals of several batches as those of one."""
+    if len(parts) == 1:
+        return parts[0]
+    return Residuals(
+        [torch.cat(skip) for skip in zip(*(part.down for part in parts), strict=True)],
+        torch.cat([part.mid for part in parts]),
+    )
+
+
 def denoise(
     unet: MotionUNet, x_t: Tensor, timesteps: Tensor, text: Tensor, z_first: Tensor, residuals: Residuals
 ) -> Tensor:
@@ -70,10 +80,24 @@ def unet_input(unet: MotionUNet, x_t: Tensor, z_first: Tensor) -> Tensor:
 
 def first_frame_condition(z_first: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     """Image condition (B, C, T, h, w) and mask (B, 1, T, h, w): the first frame's latents, then zeros (Sec 2.3)."""
-    condition = z_first.new_zeros(z_first.shape[0], z_first.shape[1], frames, *z_first.shape[2:])
-    condition[:, :, 0] = z_first
+    return image_condition(z_first[:, :, None], (0,), frames)
+
+
+def image_condition(latents: Tensor, at: Sequence[int], frames: int) -> tuple[Tensor, Tensor]:
+    """Image condition (B, C, T, h, w) and mask (B, 1, T, h, w): latents (B, C, K, h, w) at K frames, zeros elsewhere.
+
+    Raises:
+        ValueError: the frame numbers do not rise from 0 within the video, or are not as many as the images.
+    """
+    if list(at) != sorted(set(at)) or not at or at[0] != 0 or at[-1] >= frames or len(at) != latents.shape[2]:
+        raise ValueError(
+            f"image_frames: {latents.shape[2]} rising numbers from 0, below {frames}, are needed; got {list(at)}"
+        )
+    b, channels, _, h, w = latents.shape
+    condition = latents.new_zeros(b, channels, frames, h, w)
+    condition[:, :, list(at)] = latents
     mask = torch.zeros_like(condition[:, :1])
-    mask[:, :, 0] = 1
+    mask[:, :, list(at)] = 1
     return condition, mask
 
 

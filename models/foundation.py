@@ -6,24 +6,23 @@ Its own files say how it works (prediction type, first-frame channels, codec); n
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from models.codec import LinearCodec
+from models.codec import Codec, LinearCodec
 from models.latent_space import LatentSpace
 from models.networks import ImageControlNet, MotionUNet
 
-CODECS: dict[str, type[AutoencoderKL] | type[LinearCodec]] = {
-    "AutoencoderKL": AutoencoderKL,
-    "LinearCodec": LinearCodec,
-}
+CODECS: dict[str, type[Codec]] = {"AutoencoderKL": AutoencoderKL, "LinearCodec": LinearCodec}
 SUBFOLDERS = ("unet", "image_controlnet", "vae", "text_encoder", "tokenizer", "scheduler")
+OUTSIDE = ("vae", "text_encoder", "tokenizer")  # what a sampler does without that is given latents and embeddings
 
 
 class FoundationError(ValueError):
@@ -36,29 +35,39 @@ class Foundation:
 
     unet: MotionUNet
     image_controlnet: ImageControlNet
-    vae: AutoencoderKL | LinearCodec
+    vae: Codec
     text_encoder: CLIPTextModel
     tokenizer: CLIPTokenizer
     scheduler: DDIMScheduler
     latent_space: LatentSpace
 
     @classmethod
-    def load(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> "Foundation":
-        """Read a foundation folder.
+    def load(
+        cls, folder: str | Path, dtype: torch.dtype = torch.float32, optional: Collection[str] = ()
+    ) -> "Foundation":
+        """Read a foundation folder; parts of `OUTSIDE` that are `optional` and not there become None.
 
         Raises:
             FoundationError: a subfolder is missing.
         """
         folder = Path(folder)
-        missing = [name for name in SUBFOLDERS if not (folder / name).is_dir()]
+        absent = {name for name in SUBFOLDERS if not (folder / name).is_dir()}
+        missing = sorted(absent.difference(optional), key=SUBFOLDERS.index)
         if missing:
             raise FoundationError(f"{folder}: no {', '.join(missing)}; expected {', '.join(SUBFOLDERS)} in it")
+        outside: dict[str, Any] = dict.fromkeys(OUTSIDE)
+        if "vae" not in absent:
+            outside["vae"] = load_codec(folder / "vae", dtype)
+        if "text_encoder" not in absent:
+            outside["text_encoder"] = CLIPTextModel.from_pretrained(
+                folder / "text_encoder", dtype=dtype, use_safetensors=True
+            )
+        if "tokenizer" not in absent:
+            outside["tokenizer"] = CLIPTokenizer.from_pretrained(folder / "tokenizer")
         foundation = cls(
             unet=MotionUNet.from_pretrained(folder / "unet", torch_dtype=dtype),
             image_controlnet=ImageControlNet.from_pretrained(folder / "image_controlnet", torch_dtype=dtype),
-            vae=load_codec(folder / "vae", dtype),
-            text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype),
-            tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+            **outside,
             scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
             latent_space=LatentSpace.load(folder),
         )
@@ -70,11 +79,13 @@ class Foundation:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name in SUBFOLDERS:
-            getattr(self, name).save_pretrained(folder / name)
+            if (part := getattr(self, name)) is not None:
+                part.save_pretrained(folder / name)
         self.latent_space.save(folder)
 
     def networks(self) -> Iterator[nn.Module]:
-        yield from (self.unet, self.image_controlnet, self.vae, self.text_encoder)
+        networks = (self.unet, self.image_controlnet, self.vae, self.text_encoder)
+        yield from (network for network in networks if network is not None)
 
     def to(self, device: torch.device | str) -> "Foundation":
         for network in self.networks():
@@ -110,14 +121,14 @@ def embed_text(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: l
     return text_encoder(ids.to(text_encoder.device)).last_hidden_state
 
 
-def codec_factor(vae: AutoencoderKL | LinearCodec) -> int:
+def codec_factor(vae: Codec) -> int:
     """How many pixels one latent pixel spans."""
     return vae.config.patch if isinstance(vae, LinearCodec) else 2 ** (len(vae.config.block_out_channels) - 1)
 
 
-def load_codec(folder: Path, dtype: torch.dtype = torch.float32) -> AutoencoderKL | LinearCodec:
+def load_codec(folder: Path, dtype: torch.dtype = torch.float32) -> Codec:
     """Load a codec by the class that its config names."""
     name = json.loads((folder / "config.json").read_text()).get("_class_name", "AutoencoderKL")
     if name not in CODECS:
         raise FoundationError(f"{folder}/config.json: class {name!r}; use one of {', '.join(CODECS)}")
-    return CODECS[name].from_pretrained(folder, torch_dtype=dtype)
+    return CODECS[name].from_pretrained(folder, torch_dtype=dtype, use_safetensors=True)

@@ -55,6 +55,6 @@ def save_lora(network: MotionControlNet, name: Lora, folder: str | Path) -> None
     network.save_lora_adapter(folder, adapter_name=name)
 
 
-def lora_layers(network: MotionControlNet) -> list[LoraLayer]:
+def lora_layers(network: nn.Module) -> list[LoraLayer]:
     """Every layer that carries LoRA weights, in the network's order."""
     return [module for module in network.modules() if isinstance(module, LoraLayer)]

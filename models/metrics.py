@@ -5,41 +5,60 @@ in pixels at 384x256-equivalent, frame 0 left out (it is given), mean over frame
 over videos, so that no video counts more for having more strokes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
+import torch
 from pytorch_fid.fid_score import calculate_frechet_distance
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 REFERENCE_WIDTH = 384
 RESAMPLES = 2000
 
 
 class VideoError(NamedTuple):
-    """px: mean error of one video, in pixels of that video; lost: whether any of its tracks was lost."""
+    """px: mean error of one video; stroke: what a still video's would be, both in pixels of that video; lost: whether
+    any of its tracks was lost."""
 
+    px: float
+    stroke: float
+    lost: bool
+
+    @property
+    def relative(self) -> float:
+        """The error over the stroke: 0 follows, 1 is as far off as a still copy; nan where the stroke rests."""
+        return self.px / self.stroke if self.stroke else float("nan")
+
+    def equivalent(self, width: int) -> "VideoError":
+        """In pixels of a 384x256 video, from those of a video `width` wide."""
+        return VideoError(equivalent_pixels(self.px, width), equivalent_pixels(self.stroke, width), self.lost)
+
+
+class Following(NamedTuple):
+    """share: of the stroke that points follow (0: they rest, 1: all); px: how far they move, mean over the frames after
+    the first; lost: they cannot be told any more."""
+
+    share: float
     px: float
     lost: bool
 
 
-class BackgroundShare(NamedTuple):
-    """share: of the stroke that the background follows (0: it rests, 1: all); lost: the background cannot be told."""
-
-    share: float
-    lost: bool
-
-
 class Summary(NamedTuple):
-    """Mean over n videos, its 95 % interval, and how many of them were failures."""
+    """Mean over n videos, its 95 % interval, how many were failures, and the mean over the others (nan: none)."""
 
     mean: float
     low: float
     high: float
     n: int
     failures: int
+    kept: float
 
 
-def trajectory_error(tracks: np.ndarray, visibility: np.ndarray, wanted: np.ndarray) -> VideoError:
+def trajectory_error(
+    tracks: np.ndarray, visibility: np.ndarray, wanted: np.ndarray, inside: np.ndarray | None = None
+) -> VideoError:
     """Distance between tracked and wanted trajectories of one video.
 
     A track that the tracker no longer sees in the last frame is lost: it counts as a failure, and at least as a still
@@ -50,56 +69,120 @@ def trajectory_error(tracks: np.ndarray, visibility: np.ndarray, wanted: np.ndar
         tracks: (T, N, 2) pixels, as tracked from `wanted[0]`.
         visibility: (T, N) bool.
         wanted: (T, N, 2) pixels.
+        inside: (T, N) bool, where `wanted` lies in the frame; None: everywhere. Steps outside it are left out, since
+            nothing can be seen there; a track is lost if it is unseen at the last step that counts.
+
+    Raises:
+        ValueError: no step after frame 0 lies inside.
     """
-    error = np.linalg.norm(tracks - wanted, axis=-1)[1:]
-    still = np.linalg.norm(wanted[:1] - wanted, axis=-1)[1:]
-    error = np.where(visibility[1:], error, np.maximum(error, still)).mean(0)
-    lost = ~visibility[-1]
-    error = np.where(lost, np.maximum(error, still.mean(0)), error)
-    return VideoError(float(error.mean()), bool(lost.any()))
+    counts = np.ones(visibility.shape, bool)[1:] if inside is None else inside[1:]
+    strokes = counts.any(0)
+    if not strokes.any():
+        raise ValueError("no stroke stays in the frame after frame 0")
+    seen, counts = visibility[1:, strokes], counts[:, strokes]
+    error = np.linalg.norm(tracks - wanted, axis=-1)[1:, strokes]
+    still = np.linalg.norm(wanted[:1] - wanted, axis=-1)[1:, strokes]
+    last = len(counts) - 1 - counts[::-1].argmax(0)
+    lost = ~np.take_along_axis(seen, last[None], 0)[0]
+    stroke = _mean_where(counts, still)
+    error = _mean_where(counts, np.where(seen, error, np.maximum(error, still)))
+    error = np.where(lost, np.maximum(error, stroke), error)
+    return VideoError(float(error.mean()), float(stroke.mean()), bool(lost.any()))
 
 
-def still_error(wanted: np.ndarray) -> VideoError:
-    """The error of a video in which nothing moves, for wanted trajectories (T, N, 2) in pixels."""
+def still_error(wanted: np.ndarray, inside: np.ndarray | None = None) -> VideoError:
+    """The error of a video in which nothing moves; arguments as of `trajectory_error`."""
     still = np.broadcast_to(wanted[:1], wanted.shape)
-    return trajectory_error(still, np.ones(wanted.shape[:2], bool), wanted)
+    return trajectory_error(still, np.ones(wanted.shape[:2], bool), wanted, inside)
 
 
-def background_share(tracks: np.ndarray, visibility: np.ndarray, stroke: np.ndarray, if_lost: float) -> BackgroundShare:
-    """How much of a stroke the background follows: its displacement projected on the stroke, over the stroke.
+def following(tracks: np.ndarray, visibility: np.ndarray, stroke: np.ndarray, if_lost: float) -> Following:
+    """How much of a stroke points follow: their displacement projected on the stroke, over the stroke.
 
-    The background's displacement is the median over its points, the ratio the least-squares one over all frames after
-    the first, so that curves and ways back count too. Where fewer than half the points are seen at the end, the
-    background is lost, and the share at least as bad as `if_lost`.
+    Their displacement is the median over the points, the share the least-squares one over all frames after the first,
+    so that curves and ways back count too. Where fewer than half the points are seen at the end, they are lost, and the
+    share is at least as bad as `if_lost`, the distance at least as bad as what that share means.
 
     Args:
-        tracks: (T, N, 2) pixels, N points of the background.
+        tracks: (T, N, 2) pixels.
         visibility: (T, N) bool.
         stroke: (T, 2) pixels.
-        if_lost: 1 where the background should rest, 0 where it should follow.
+        if_lost: 1 where the points should rest, 0 where they should follow.
     """
     moved = np.median(tracks - tracks[:1], axis=1)[1:]
     wanted = (stroke - stroke[:1])[1:]
     share = float((moved * wanted).sum() / np.square(wanted).sum())
+    px = float(np.linalg.norm(moved, axis=-1).mean())
     lost = bool(visibility[-1].mean() < 0.5)
     if lost:
-        share = max(share, if_lost) if if_lost else min(share, if_lost)
-    return BackgroundShare(share, lost)
+        worse = max if if_lost else min
+        share = worse(share, if_lost)
+        px = worse(px, if_lost * float(np.linalg.norm(wanted, axis=-1).mean()))
+    return Following(share, px, lost)
 
 
-def summarise(values: Sequence[float], lost: Sequence[bool], seed: int) -> Summary:
-    """Mean, 95 % bootstrap interval over videos (percentiles of 2000 resamples, drawn from `seed`), n and failures.
+def against_background(
+    tracks: np.ndarray,
+    visibility: np.ndarray,
+    background: np.ndarray,
+    background_visibility: np.ndarray,
+    strokes: np.ndarray,
+) -> Following:
+    """How far an object moves against the background, where both should follow the camera.
+
+    The background's motion is the similarity that its points obey in each frame, so that zooms and rolls of the whole
+    scene count for nothing. The object's distance from where that motion takes it is a median over its points, a mean
+    over the frames, and as a share that over the strokes' own mean. Where fewer than half the points of either are seen
+    at the end, the object counts as having moved by a whole stroke.
+
+    Args:
+        tracks, visibility: (T, N, 2) pixels and (T, N) bool of the object's points.
+        background, background_visibility: (T, M, 2) and (T, M) of the background's.
+        strokes: (T, K, 2) pixels, what the camera was asked for.
+    """
+    apart = []
+    for t in range(1, len(tracks)):
+        seen = background_visibility[t]
+        matrix = cv2.estimateAffinePartial2D(background[0, seen], background[t, seen])[0] if seen.sum() >= 3 else None
+        if matrix is not None:
+            carried = tracks[0] @ matrix[:, :2].T + matrix[:, 2]
+            apart.append(np.median(np.linalg.norm(tracks[t] - carried, axis=-1)))
+    length = float(np.linalg.norm(strokes - strokes[:1], axis=-1)[1:].mean())
+    lost = bool(visibility[-1].mean() < 0.5 or background_visibility[-1].mean() < 0.5 or not apart)
+    px = max(float(np.mean(apart)) if apart else 0.0, length if lost else 0.0)
+    return Following(px / length, px, lost)
+
+
+def summarise(values: Sequence[float], lost: Sequence[bool], groups: Sequence[Hashable], seed: int) -> Summary:
+    """Mean, 95 % interval, n and failures.
+
+    Videos of one picture are alike, so the interval is that of a cluster bootstrap: whole groups are drawn with
+    replacement, with all their videos (percentiles of 2000 resamples, drawn from `seed`). With few groups it is still
+    too narrow, and one group has no width at all.
+
+    Args:
+        values, lost, groups: one for each video; videos of one group are drawn together.
 
     Raises:
         ValueError: there is no value.
     """
     if not len(values):
         raise ValueError("no video to take the mean of")
-    rng = np.random.default_rng(seed)
-    sample = np.asarray(values, float)
-    means = rng.choice(sample, (RESAMPLES, len(sample))).mean(1)
+    sample, failed = np.asarray(values, float), np.asarray(lost, bool)
+    low, high = interval(sample, groups, seed)
+    kept = float(sample[~failed].mean()) if not failed.all() else float("nan")
+    return Summary(float(sample.mean()), low, high, len(sample), int(failed.sum()), kept)
+
+
+def interval(values: np.ndarray, groups: Sequence[Hashable], seed: int) -> tuple[float, float]:
+    """95 % interval of the mean of values (n,) by cluster bootstrap over their groups; see `summarise`."""
+    index = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    member = np.array([index[group] for group in groups])
+    total, count = np.bincount(member, values), np.bincount(member)
+    drawn = np.random.default_rng(seed).integers(len(index), size=(RESAMPLES, len(index)))
+    means = total[drawn].sum(1) / count[drawn].sum(1)
     low, high = np.quantile(means, [0.025, 0.975])
-    return Summary(float(sample.mean()), float(low), float(high), len(sample), int(np.sum(lost)))
+    return float(low), float(high)
 
 
 def equivalent_pixels(px: float, width: int) -> float:
@@ -120,3 +203,37 @@ def psnr(image: np.ndarray, reference: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB of two uint8 images of one shape; infinite if they are equal."""
     error = np.square(image.astype(float) - reference.astype(float)).mean()
     return float(np.inf) if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+def ssim(image: np.ndarray, reference: np.ndarray) -> float:
+    """Structural similarity (Wang et al., 2004) of two (H, W, 3) uint8 images: 1 if they are equal."""
+    a, b = (torch.from_numpy(picture).movedim(-1, 0)[None] / 255 for picture in (image, reference))
+    similarity = structural_similarity_index_measure(a, b, data_range=1.0)
+    assert isinstance(similarity, torch.Tensor)
+    return float(similarity)
+
+
+def colour_drift(frames: np.ndarray) -> np.ndarray:
+    """How far each frame's mean colour is from frame 0's: (T,) grey levels, mean over the channels.
+
+    Args:
+        frames: (T, H, W, 3) uint8.
+    """
+    means = frames.mean((1, 2))
+    return np.abs(means - means[0]).mean(-1)
+
+
+def detail_kept(frames: np.ndarray) -> np.ndarray:
+    """Each frame's mean gradient over frame 0's: (T,), 1 where as much detail is left; below, frames blur.
+
+    Args:
+        frames: (T, H, W, 3) uint8.
+    """
+    grey = frames.astype(float).mean(-1)
+    gradient = np.abs(np.diff(grey, axis=1)).mean((1, 2)) + np.abs(np.diff(grey, axis=2)).mean((1, 2))
+    return gradient / max(gradient[0], 1e-6)
+
+
+def _mean_where(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean over frames (N,) of values (T, N) where `counts`, which holds somewhere in each column."""
+    return np.where(counts, values, 0).sum(0) / counts.sum(0)

@@ -67,6 +67,11 @@ class _ExtendsConfig:
             for key in inspect.signature(vars(cls)["__init__"]).parameters
         }
 
+    @classmethod
+    def _get_signature_keys(cls, obj: type) -> tuple[set[str], set[str]]:
+        """No key is required, these are known; `from_unet2d` drops all others."""
+        return set(), cls._get_init_keys(obj) - {"self"}
+
 
 class MotionUNet(_ExtendsConfig, UNetMotionModel):
     """`UNetMotionModel` with per-frame motion norms. sample (B, C, T, h, w) -> prediction (B, C, T, h, w)."""

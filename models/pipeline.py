@@ -7,41 +7,49 @@ video = pipe(image, "a red circle", trajectories, mode="object", generator=torch
 
 import json
 import math
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
+from diffusers import DDIMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler, SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image, ImageOps
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from models import denoiser
-from models.adapters import loaded_loras, merged_lora, use_lora, without_loras
-from models.branches import LORAS, MODES, Branch, Mode, Sampling, combine, plan
-from models.codec import LinearCodec
+from models import denoiser, personalisation
+from models.adapters import fused_loras, loaded_loras, without_loras
+from models.branches import LORAS, MODES, Mode, Sampling, alike, combine, plan
+from models.codec import Codec
 from models.conditions import motion_condition, unshuffled_flow
 from models.curation.crop import cover_crop
 from models.flow_maps import flow_map
-from models.foundation import Foundation
+from models.foundation import OUTSIDE, Foundation
 from models.latent_space import LatentSpace
 from models.lora import load_lora, save_lora
 from models.networks import ImageControlNet, MotionControlNet, MotionUNet
+from models.sampling import BranchPredictions, ImageResidualCache, Inputs
 from models.trajectories import parse_trajectories, stroke_tracks
 
+Solver = Literal["ddim", "dpmsolver++"]
+SOLVERS: dict[Solver, type[SchedulerMixin]] = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
+
 SETTINGS_FILE = "image_conductor.json"
+CHECKPOINT_FILE, PERSONAL_FOLDER = "checkpoint.safetensors", "personal_loras"
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a model was made for: frame size in pixels, frames, frames per second, and its sampling defaults.
 
-    A `trajectory_guidance_scale` of None is plain classifier-free guidance.
+    A `trajectory_guidance_scale` of None is plain classifier-free guidance. `solver` is `ddim` (the paper's) or
+    `dpmsolver++`. The ControlNets are asked at every `residual_interval`-th step; more than 1 is an approximation.
+    `personal_loras` are the weights of community LoRAs, by name.
     """
 
     width: int = 384
@@ -51,6 +59,9 @@ class Settings:
     num_inference_steps: int = 25
     guidance_scale: float = 8.5
     trajectory_guidance_scale: float | None = None
+    solver: Solver = "ddim"
+    residual_interval: int = 1
+    personal_loras: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -69,6 +80,8 @@ class ImageConductorPipeline(DiffusionPipeline):
     embeddings are given; the motion ControlNet holds the adapters `camera` and `object`."""
 
     _optional_components: ClassVar = ["vae", "text_encoder", "tokenizer"]
+    model_cpu_offload_seq = "text_encoder->vae"  # the networks of the sampling loop take turns at every step: they stay
+    _exclude_from_cpu_offload: ClassVar = ["unet", "image_controlnet", "motion_controlnet"]
 
     def __init__(
         self,
@@ -76,7 +89,7 @@ class ImageConductorPipeline(DiffusionPipeline):
         image_controlnet: ImageControlNet,
         motion_controlnet: MotionControlNet,
         scheduler: DDIMScheduler,
-        vae: AutoencoderKL | LinearCodec | None = None,
+        vae: Codec | None = None,
         text_encoder: CLIPTextModel | None = None,
         tokenizer: CLIPTokenizer | None = None,
         latent_space: LatentSpace | None = None,
@@ -94,6 +107,24 @@ class ImageConductorPipeline(DiffusionPipeline):
         )
         self.latent_space = latent_space or LatentSpace()
         self.settings = settings or Settings()
+        self.image_cache: ImageResidualCache | None = None
+        self._personal_files: dict[str, Path] = {}
+
+    def load_checkpoint(self, path: str | Path) -> None:
+        """Take UNet image layers, text encoder and VAE of a community checkpoint, see `models.personalisation`."""
+        personalisation.load_checkpoint(Path(path), self.unet, self.text_encoder, self.vae)
+
+    def load_personal_lora(self, path: str | Path, name: str) -> None:
+        """Add a community LoRA; it acts with the weight that `personal_loras` gives it in a call or in the settings."""
+        personalisation.load_lora(Path(path), name, self.unet, self.text_encoder)
+        self._personal_files[name] = Path(path)
+
+    def enable_image_cache(self) -> None:
+        """Keep the image ControlNet's residuals of the last picture and text, so that other strokes on it come faster.
+
+        Takes memory: a set of residuals for each timestep and text (161 MB each at SD 1.5 size in half precision).
+        """
+        self.image_cache = ImageResidualCache()
 
     @classmethod
     def assemble(
@@ -118,13 +149,15 @@ class ImageConductorPipeline(DiffusionPipeline):
     @classmethod
     def from_pretrained(cls, folder: str | Path, torch_dtype: torch.dtype = torch.float32) -> "ImageConductorPipeline":
         """Read a saved model: a foundation's subfolders, `motion_controlnet/`, and `<camera|object>_lora/` if there.
+        Without VAE or text encoder it works on latents or embeddings alone. A community `checkpoint.safetensors` and
+        `personal_loras/<name>.safetensors` are loaded on top.
 
         Raises:
             FoundationError: a subfolder of the foundation is missing.
             FileNotFoundError: `motion_controlnet/` is missing.
         """
         folder = Path(folder)
-        foundation = Foundation.load(folder, torch_dtype)
+        foundation = Foundation.load(folder, torch_dtype, optional=OUTSIDE)
         if not (folder / "motion_controlnet").is_dir():
             raise FileNotFoundError(
                 f"{folder}: no motion_controlnet; expected a folder that save_pretrained has written"
@@ -138,12 +171,24 @@ class ImageConductorPipeline(DiffusionPipeline):
         motion_controlnet.requires_grad_(False).eval()
         path = folder / SETTINGS_FILE
         settings = Settings(**json.loads(path.read_text())) if path.is_file() else None
-        return cls.assemble(foundation, motion_controlnet, settings)
+        pipe = cls.assemble(foundation, motion_controlnet, settings)
+        if (folder / CHECKPOINT_FILE).is_file():
+            pipe.load_checkpoint(folder / CHECKPOINT_FILE)
+        for file in sorted((folder / PERSONAL_FOLDER).glob("*.safetensors")):
+            pipe.load_personal_lora(file, file.stem)
+        return pipe
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model to one folder, which `from_pretrained` reads."""
         folder = Path(folder)
-        self.foundation.save(folder)
+        bare = {"unet": without_loras(self.unet)}
+        if self.text_encoder is not None:
+            bare["text_encoder"] = without_loras(self.text_encoder)
+        replace(self.foundation, **bare).save(folder)
+        if self._personal_files:
+            (folder / PERSONAL_FOLDER).mkdir(exist_ok=True)
+        for name, file in self._personal_files.items():
+            shutil.copyfile(file, folder / PERSONAL_FOLDER / f"{name}.safetensors")
         without_loras(self.motion_controlnet).save_pretrained(folder / "motion_controlnet")
         for name in loaded_loras(self.motion_controlnet):
             save_lora(self.motion_controlnet, name, folder / f"{name}_lora")
@@ -165,7 +210,7 @@ class ImageConductorPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        image: Image.Image | None = None,
+        image: Image.Image | Sequence[Image.Image] | None = None,
         prompt: str | None = None,
         trajectories: Any = None,
         mode: Mode = "object",
@@ -179,6 +224,10 @@ class ImageConductorPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         trajectory_guidance_scale: float | None = None,
+        solver: Solver | None = None,
+        residual_interval: int | None = None,
+        image_frames: Sequence[int] = (0,),
+        personal_loras: Mapping[str, float] | None = None,
         latents: Tensor | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         num_videos: int = 1,
@@ -187,18 +236,22 @@ class ImageConductorPipeline(DiffusionPipeline):
         """Make `num_videos` videos of one image.
 
         Args:
-            image: scaled to cover the model's frame and centre-cropped; strokes are transformed with it.
+            image: scaled to cover the model's frame and centre-cropped; strokes are transformed with it. Several
+                images of one size stand at the frames `image_frames`.
             prompt, negative_prompt: texts; the second is `null` of guidance.
             trajectories: whatever `models.trajectories.parse_trajectories` reads.
             mode: what the strokes mean; `both` moves objects by `trajectories` and the camera by
-                `camera_trajectories`, which the other modes do not look at.
-            image_latents: (1, C, h, w) or (1, C, 1, h, w) in the VAE's scaled space, instead of `image`.
+                `camera_trajectories`. Mode `camera` takes these where there are no `trajectories`.
+            image_latents: (1, C, h, w) or (1, C, K, h, w) in the VAE's scaled space, instead of `image`.
             prompt_embeds, negative_prompt_embeds: (1, L, D), instead of the texts.
             flow_maps: (1, 2, T, H, W) blurred, pixels per frame, instead of `trajectories`.
             num_frames, num_inference_steps, guidance_scale: None takes the model's own. guidance_scale 1 switches
                 classifier-free guidance off.
             trajectory_guidance_scale: l_trajs of Eq. 5 in object mode, l_obj in mode `both`. None is plain guidance,
                 as camera mode always is.
+            solver, residual_interval: see `Settings`; None takes the model's own.
+            image_frames: K rising frame numbers from 0, where the images stand.
+            personal_loras: weights of loaded community LoRAs, by name; None takes the model's own.
             latents: (S, C, T, h, w) initial noise, one for each video; drawn from `generator` if None.
             generator: one, or one for each video; a video depends on its own noise alone.
 
@@ -215,47 +268,49 @@ class ImageConductorPipeline(DiffusionPipeline):
         guidance_scale = self.settings.guidance_scale if guidance_scale is None else guidance_scale
 
         # 2. Image and text
-        first, cropped = self._first_latents(image, image_latents)
-        text = self._embedded("prompt", prompt, prompt_embeds)
+        first, cropped = self._image_latents(image, image_latents)
+        weights = self.settings.personal_loras if personal_loras is None else personal_loras
         null = None
-        if guidance_scale != 1:
-            null = self._embedded("negative_prompt", negative_prompt, negative_prompt_embeds)
+        with personalisation.personal_loras(self.unet, self.text_encoder, weights):
+            text = self._embedded("prompt", prompt, prompt_embeds)
+            if guidance_scale != 1:
+                null = self._embedded("negative_prompt", negative_prompt, negative_prompt_embeds)
 
         # 3. Strokes
-        motion: dict[str, Tensor] = {}
+        motion: dict[str, Any] = {}
         if flow_maps is not None:
             motion["flow_maps"] = flow_maps
         else:
             drawn = parse_trajectories(trajectories)
-            if mode == "both" and not drawn.camera_strokes:
-                raise ValueError("camera_trajectories: mode both needs at least one stroke")
-            if mode != "both" and not drawn.strokes:
-                raise ValueError(f"trajectories: mode {mode} needs at least one stroke")
-            strokes = {"": drawn.strokes, "camera_": drawn.camera_strokes if mode == "both" else ()}
+            strokes = {"": drawn.strokes_of(mode), "camera_": drawn.camera_strokes if mode == "both" else ()}
             for prefix, chosen in strokes.items():
                 tracks, visibility = stroke_tracks(chosen, drawn.canvas, self._frame, num_frames)
                 motion[f"{prefix}tracks"] = torch.from_numpy(tracks)[None]
                 motion[f"{prefix}visibility"] = torch.from_numpy(visibility)[None]
 
         # 4. Noise
-        shape = (num_videos, first.shape[1], num_frames, *first.shape[2:])
+        shape = (num_videos, first.shape[1], num_frames, *first.shape[3:])
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype)
         elif latents.ndim != 5 or latents.shape[1:] != shape[1:]:
             raise ValueError(f"latents: expected (S, {', '.join(map(str, shape[1:]))}), got {tuple(latents.shape)}")
 
         # 5. Sample and decode
-        latents = self.sample_latents(
-            first,
-            text,
-            mode=mode,
-            negative_prompt_embeds=null,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            trajectory_guidance_scale=trajectory_guidance_scale,
-            latents=latents[:, None],
-            **motion,
-        )[:, 0]
+        with personalisation.personal_loras(self.unet, self.text_encoder, weights):
+            latents = self.sample_latents(
+                first,
+                text,
+                mode=mode,
+                negative_prompt_embeds=null,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                trajectory_guidance_scale=trajectory_guidance_scale,
+                solver=solver,
+                residual_interval=residual_interval,
+                image_frames=image_frames,
+                latents=latents[:, None],
+                **motion,
+            )[:, 0]
         return ImageConductorOutput(self._output(latents, output_type), cropped)
 
     @torch.no_grad()
@@ -275,20 +330,26 @@ class ImageConductorPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         trajectory_guidance_scale: float | None = None,
+        solver: Solver | None = None,
+        residual_interval: int | None = None,
+        image_frames: Sequence[int] = (0,),
+        batch_branches: bool | None = None,
     ) -> Tensor:
         """Sample B different (image, prompt, strokes), with one noise each or S noises each.
 
         Timesteps run outside, noises inside: the ControlNets do not see the noisy latents, so their residuals are made
-        once for each timestep and branch, and dropped after it.
+        once for each timestep and branch, and dropped after it. LoRAs are fused into the weights for the whole run.
 
         Args:
-            first_latents: (B, C, h, w) of the first frames, in the VAE's scaled space.
+            first_latents: (B, C, h, w) of the first frames, in the VAE's scaled space; (B, C, K, h, w) of the frames
+                `image_frames`.
             prompt_embeds, negative_prompt_embeds: (B, L, D) or (1, L, D).
             tracks, visibility: (B, T, N, 2) pixels of the model's frame and (B, T, N) bool. N = 0: no stroke.
             mode: also `base`, the motion ControlNet without LoRA, and `none`, no motion ControlNet at all.
             latents: noise (B, C, T, h, w), or (S, B, C, T, h, w).
             camera_tracks, camera_visibility: camera strokes of mode `both`.
             flow_maps: (B, 2, T, H, W) instead of tracks, for a network that is conditioned on the flow map only.
+            batch_branches: run branches of one LoRA as one batch; None: on a GPU. On a CPU it takes memory for nothing.
 
         Returns:
             Latents in the VAE's scaled space, of the shape of `latents`.
@@ -296,12 +357,13 @@ class ImageConductorPipeline(DiffusionPipeline):
         Raises:
             ValueError: the mode is unknown or its LoRA is not loaded, or an input is missing or of another shape.
         """
-        steps = self.settings.num_inference_steps if num_inference_steps is None else num_inference_steps
-        scale = self.settings.guidance_scale if guidance_scale is None else guidance_scale
-        if steps < 1:
-            raise ValueError(f"num_inference_steps: must be at least 1, got {steps}")
-        if not 1 <= scale < math.inf:
-            raise ValueError(f"guidance_scale: must be a number from 1 up, got {scale}")
+        settings = self._settings(
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            solver=solver,
+            residual_interval=residual_interval,
+        )
+        scale = settings.guidance_scale
         if trajectory_guidance_scale is not None and not math.isfinite(trajectory_guidance_scale):
             raise ValueError(f"trajectory_guidance_scale: must be a finite number, got {trajectory_guidance_scale}")
         if scale != 1 and negative_prompt_embeds is None:
@@ -318,46 +380,69 @@ class ImageConductorPipeline(DiffusionPipeline):
         if not 1 <= frames <= (longest := self.unet.config.motion_max_seq_length):
             raise ValueError(f"num_frames: this model makes 1 to {longest} frames, got {frames}")
         place = {"device": self._execution_device, "dtype": self.unet.dtype}
-        first = first_latents.to(**place)
+        images = first_latents.to(**place)
+        images = images[:, :, None] if images.ndim == 4 else images
+        first = images[:, :, 0]
         if first.shape[0] != batch:
             raise ValueError(f"first_latents: {first.shape[0]} images for {batch} noises; give one for each")
-        texts = {
-            name: denoiser.repeat_per_frame(embeds.to(**place).expand(batch, -1, -1), frames)
-            for name, embeds in {"text": prompt_embeds, "null": negative_prompt_embeds}.items()
-            if embeds is not None and name in {branch.prompt for branch in branches}
-        }
+        image, image_mask = denoiser.image_condition(images, image_frames, frames)
         strokes = _given(object=(tracks, visibility), camera=(camera_tracks, camera_visibility))
-        conditions = {
-            name: self._condition(name, strokes, flow_maps, first)
-            for name in {branch.strokes for branch in branches if branch.strokes}
-        }
-        image_condition = denoiser.first_frame_condition(first, frames)
+        inputs = Inputs(
+            first=first,
+            image=image,
+            image_mask=image_mask,
+            texts={
+                name: denoiser.repeat_per_frame(embeds.to(**place).expand(batch, -1, -1), frames)
+                for name, embeds in {"text": prompt_embeds, "null": negative_prompt_embeds}.items()
+                if embeds is not None and name in {branch.prompt for branch in branches}
+            },
+            conditions={
+                name: self._condition(name, strokes, flow_maps, first)
+                for name in {branch.strokes for branch in branches if branch.strokes}
+            },
+        )
+        if batch_branches is None:
+            batch_branches = place["device"].type == "cuda"
+        groups = alike(branches) if batch_branches else [[branch] for branch in branches]
 
-        self.scheduler.set_timesteps(steps, device=place["device"])
-        x = noises.to(**place) * self.scheduler.init_noise_sigma
-        with self._loras_of(branches), self.progress_bar(total=steps) as progress:
-            for t in self.scheduler.timesteps:
-                x_t = self.scheduler.scale_model_input(x, t)
-                image = {
-                    name: denoiser.image_residuals(self.image_controlnet, t.expand(batch), text, *image_condition)
-                    for name, text in texts.items()
-                }
-                predictions = {}
-                for branch in branches:
-                    text = texts[branch.prompt]
-                    residuals = image[branch.prompt]
-                    if branch.strokes:
-                        use_lora(self.motion_controlnet, branch.lora)
-                        residuals = residuals + denoiser.motion_residuals(
-                            self.motion_controlnet, t.expand(batch), text, conditions[branch.strokes]
-                        )
-                    predictions[branch] = torch.stack(
-                        [denoiser.denoise(self.unet, each, t.expand(batch), text, first, residuals) for each in x_t]
-                    )
-                prediction = combine(mode, predictions, scale, trajectory_guidance_scale)
-                x = self.scheduler.step(prediction, t, x).prev_sample
+        scheduler = self._scheduler(settings.solver)
+        scheduler.set_timesteps(settings.num_inference_steps, device=place["device"])
+        x = noises.to(**place) * scheduler.init_noise_sigma
+        with (
+            fused_loras(self.motion_controlnet, {branch.lora for branch in branches}) as switch,
+            self.progress_bar(total=settings.num_inference_steps) as progress,
+        ):
+            predictions = BranchPredictions(
+                self.unet,
+                self.image_controlnet,
+                self.motion_controlnet,
+                switch,
+                inputs,
+                groups,
+                settings.residual_interval,
+                self.image_cache,
+            )
+            for step, t in enumerate(scheduler.timesteps):
+                predicted = predictions(step, t, scheduler.scale_model_input(x, t))
+                x = scheduler.step(combine(mode, predicted, scale, trajectory_guidance_scale), t, x).prev_sample
                 progress.update()
         return torch.stack([self.latent_space.from_model(each, first) for each in x]).view(latents.shape)
+
+    def _settings(self, **chosen: Any) -> Settings:
+        """The model's own sampling settings, with those that are not None put over them."""
+        settings = replace(self.settings, **{name: value for name, value in chosen.items() if value is not None})
+        for name in ("num_inference_steps", "residual_interval"):
+            if getattr(settings, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(settings, name)}")
+        if not 1 <= settings.guidance_scale < math.inf:
+            raise ValueError(f"guidance_scale: must be a number from 1 up, got {settings.guidance_scale}")
+        if settings.solver not in SOLVERS:
+            raise ValueError(f"solver: {settings.solver!r} is unknown; use {', '.join(SOLVERS)}")
+        return settings
+
+    def _scheduler(self, solver: Solver) -> SchedulerMixin:
+        """A scheduler of its own for each run, on the model's noise schedule."""
+        return SOLVERS[solver].from_config(self.scheduler.config)
 
     def fit_image(self, image: Image.Image) -> tuple[Tensor, str]:
         """An image of any shape as the model's frame (1, 3, H, W) in 0..1, and what was cropped for it."""
@@ -370,15 +455,21 @@ class ImageConductorPipeline(DiffusionPipeline):
     def _frame(self) -> tuple[int, int]:
         return self.settings.width, self.settings.height
 
-    def _first_latents(self, image: Image.Image | None, image_latents: Tensor | None) -> tuple[Tensor, str]:
-        """Latents (1, C, h, w) of the first frame, and what was cropped off the image."""
+    def _image_latents(
+        self, image: Image.Image | Sequence[Image.Image] | None, image_latents: Tensor | None
+    ) -> tuple[Tensor, str]:
+        """Latents (1, C, K, h, w) of the images, and what was cropped off the first."""
         if image_latents is not None:
-            return (image_latents[:, :, 0] if image_latents.ndim == 5 else image_latents), ""
+            return (image_latents if image_latents.ndim == 5 else image_latents[:, :, None]), ""
         if self.vae is None:
             raise ValueError("image: this pipeline has no VAE; give image_latents")
         assert image is not None
-        pixels, cropped = self.fit_image(image)
-        return self.foundation.encode_images(pixels.to(self._execution_device)), cropped
+        images = [image] if isinstance(image, Image.Image) else list(image)
+        if len({each.size for each in images}) != 1:
+            raise ValueError("image: images of one size are needed, at least one")
+        fitted = [self.fit_image(each) for each in images]
+        pixels = torch.cat([pixels for pixels, _ in fitted]).to(self._execution_device)
+        return self.foundation.encode_images(pixels).transpose(0, 1)[None], fitted[0][1]
 
     def _embedded(self, argument: str, text: str | None, embeds: Tensor | None) -> Tensor:
         if embeds is not None:
@@ -410,12 +501,6 @@ class ImageConductorPipeline(DiffusionPipeline):
         height, width = (side * config.codec_factor for side in first.shape[2:])
         maps = flow_map(tracks, visibility, height, width)
         return motion_condition(config, self.vae, maps, tracks, visibility, first.float()).to(first.dtype)
-
-    def _loras_of(self, branches: list[Branch]) -> AbstractContextManager[None]:
-        """Where all branches share one LoRA, merge it for the whole run."""
-        loras = {branch.lora for branch in branches}
-        name = loras.pop() if len(loras) == 1 else None
-        return merged_lora(self.motion_controlnet, name) if name else nullcontext()
 
     def _output(self, latents: Tensor, output_type: str) -> list[list[Image.Image]] | np.ndarray | Tensor:
         if output_type == "latent":

@@ -22,17 +22,16 @@ def pocket_tokenizer() -> CLIPTokenizer:
     bpe.normalizer = normalizers.Lowercase()
     bpe.pre_tokenizer = pre_tokenizers.Whitespace()
     alphabet = list("abcdefghijklmnopqrstuvwxyz0123456789,.!?-'")
+    last_letters = [f"{letter}</w>" for letter in alphabet]  # named here, or the trainer numbers them at random
     trainer = trainers.BpeTrainer(
         vocab_size=400,
-        special_tokens=["<|startoftext|>", "<|endoftext|>"],
+        special_tokens=["<|startoftext|>", "<|endoftext|>", *last_letters],
         initial_alphabet=alphabet,
         end_of_word_suffix="</w>",
         show_progress=False,
     )
     bpe.train_from_iterator(captions, trainer)
     vocab = bpe.get_vocab()
-    for letter in alphabet:
-        vocab.setdefault(f"{letter}</w>", len(vocab))
     merges = [tuple(merge) for merge in json.loads(bpe.to_str())["model"]["merges"]]
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=TEXT_LENGTH)
 

@@ -33,7 +33,7 @@ from pydantic import (
 
 from models.branches import Mode
 from models.pipeline import ImageConductorPipeline
-from models.trajectories import TrajectoryError, parse_trajectories, problems
+from models.trajectories import parse_trajectories, problems
 from models.video import encode_gif, encode_mp4
 
 MAX_REQUESTS, MAX_IMAGE_BYTES, MAX_IMAGE_SIDE, MAX_ASPECT = 8, 32 * 2**20, 8192, 8
@@ -47,9 +47,10 @@ class Request(BaseModel):
     """One video to make.
 
     image: base64 of a PNG or JPEG. trajectories, camera_trajectories: strokes [[[x, y], ...], ...] in pixels of that
-    image, as it is shown; times: one number in 0..1 for each point of `trajectories`. Where a sampling setting is left
-    out the model's own holds; a `trajectory_guidance_scale` of null is plain classifier-free guidance. Without a
-    `seed` one is drawn; the response tells it.
+    image, as it is shown; times: one number in 0..1 for each point of `trajectories`; camera: a move by name instead of
+    `camera_trajectories`, {"move": "zoom_in", "amount": 40}. Where a sampling setting is left out the
+    model's own holds; a `trajectory_guidance_scale` of null is plain classifier-free guidance. Without a `seed` one is
+    drawn; the response tells it. personal_loras: weights of the community LoRAs that the model was registered with.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -59,12 +60,14 @@ class Request(BaseModel):
     mode: str = Field(pattern="^(camera|object|both)$")
     prompt: str = Field(max_length=2000)
     camera_trajectories: list[list[list[float]]] | None = None
+    camera: dict[str, str | float] | None = None
     times: list[list[float]] | None = None
     negative_prompt: str | None = Field(None, max_length=2000)
     seed: int | None = Field(None, ge=0, lt=2**63)
     num_inference_steps: int | None = Field(None, ge=1, le=200)
     guidance_scale: float | None = Field(None, ge=1, le=50, allow_inf_nan=False)
     trajectory_guidance_scale: float | None = Field(None, ge=0, le=50, allow_inf_nan=False)
+    personal_loras: dict[str, float] | None = None
     output_format: str | None = Field(None, pattern="^(mp4|gif)$")
 
     _problem: str = PrivateAttr("")
@@ -172,19 +175,11 @@ def arguments(request: Request) -> dict[str, Any]:
     if request._problem:
         raise ValueError(request._problem)
     image = decode_image(request.image)
-    fields: dict[str, Any] = {"trajectories": request.trajectories}
-    if request.times is not None:
-        fields["times"] = request.times
-    if request.camera_trajectories is not None:
-        fields["camera_trajectories"] = request.camera_trajectories
-    if request.mode == "both" and not request.camera_trajectories:
-        raise TrajectoryError("camera_trajectories: mode both needs at least one stroke")
-    if request.mode != "both" and not request.trajectories:
-        raise TrajectoryError(f"trajectories: mode {request.mode} needs at least one stroke")
-    return {
-        "image": image,
-        "trajectories": parse_trajectories({"width": image.width, "height": image.height, **fields}),
-    }
+    names = ("trajectories", "times", "camera_trajectories", "camera")
+    fields = {name: value for name in names if (value := getattr(request, name)) is not None}
+    trajectories = parse_trajectories({"width": image.width, "height": image.height, **fields})
+    trajectories.strokes_of(cast(Mode, request.mode))
+    return {"image": image, "trajectories": trajectories}
 
 
 def generate(pipeline: ImageConductorPipeline, request: Request, inputs: dict[str, Any]) -> Response:
@@ -203,6 +198,7 @@ def generate(pipeline: ImageConductorPipeline, request: Request, inputs: dict[st
         num_inference_steps=request.num_inference_steps,
         guidance_scale=request.guidance_scale,
         trajectory_guidance_scale=trajectory_guidance_scale,
+        personal_loras=request.personal_loras,
         generator=torch.Generator().manual_seed(seed),
         output_type="np",
     )

@@ -3,7 +3,8 @@
 Three formats are read:
 
 - `{"width": W, "height": H, "trajectories": [[[x, y], ...], ...]}` in pixels of that canvas, with optional `times`
-  (one number in 0..1 per point) and `camera_trajectories`. A stroke of one point pins that place.
+  (one number in 0..1 per point), and for the camera either `camera_trajectories` or a move by name,
+  `"camera": {"move": "zoom_in", "amount": 40}`. A stroke of one point pins that place.
 - The authors' bare list of strokes on their 384x256 canvas, where a stroke of one point moves by (+1, +1) in total.
 - An array (T, N, 2), or the `.npy` file of one: N tracks of T positions each.
 
@@ -20,6 +21,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scipy.interpolate import PchipInterpolator
 
+from models.branches import Mode
+from models.camera_presets import CameraMove, camera_strokes
 from models.curation.crop import Size, cover_crop
 from models.curation.tracking import inside_frame
 
@@ -63,6 +66,28 @@ class Trajectories:
     def canvas(self) -> Size:
         return self.width, self.height
 
+    def strokes_of(self, mode: Mode) -> tuple[Stroke, ...]:
+        """The strokes that a mode moves by; in mode `both`, those of the objects.
+
+        Raises:
+            TrajectoryError: there are none, or in mode `both` none for the camera.
+        """
+        if mode == "both" and not self.camera_strokes:
+            raise TrajectoryError("camera_trajectories: mode both needs at least one stroke")
+        strokes = self.strokes or (self.camera_strokes if mode == "camera" else ())
+        if mode != "both" and not strokes:
+            raise TrajectoryError(f"trajectories: mode {mode} needs at least one stroke")
+        return strokes
+
+
+class Camera(BaseModel):
+    """A camera move by name, see `models.camera_presets`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    move: CameraMove
+    amount: Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=MAX_SIDE)]
+
 
 class TrajectoryFile(BaseModel):
     """The object format, as it stands in a file or a request."""
@@ -74,6 +99,7 @@ class TrajectoryFile(BaseModel):
     trajectories: Strokes = []
     times: Times | None = None
     camera_trajectories: Strokes = []
+    camera: Camera | None = None
 
 
 class _AuthorsFile(BaseModel):
@@ -119,7 +145,7 @@ def parse_trajectories(data: Any, canvas: Size = AUTHORS_CANVAS) -> Trajectories
         return _checked(*AUTHORS_CANVAS, moving, None, [])
     if isinstance(data, dict):
         file = _validated(TrajectoryFile, data)
-        return _checked(file.width, file.height, file.trajectories, file.times, file.camera_trajectories)
+        return _checked(file.width, file.height, file.trajectories, file.times, _camera_points(file))
     raise TrajectoryError(f"trajectories: expected an object, a list of strokes or an array, got {type(data).__name__}")
 
 
@@ -163,6 +189,18 @@ def _from_array(tracks: np.ndarray, canvas: Size) -> Trajectories:
         )
     points = tracks.transpose(1, 0, 2).astype(np.float64).tolist()
     return parse_trajectories({"width": canvas[0], "height": canvas[1], "trajectories": points})
+
+
+def _camera_points(file: TrajectoryFile) -> list[list[list[float]]]:
+    if file.camera is None:
+        return file.camera_trajectories
+    if file.camera_trajectories:
+        raise TrajectoryError("camera, camera_trajectories: give one of them")
+    try:
+        strokes = camera_strokes(file.camera.move, file.camera.amount, file.width, file.height)
+    except ValueError as error:
+        raise TrajectoryError(f"camera.{error}") from None
+    return [stroke.tolist() for stroke in strokes]
 
 
 def _checked(

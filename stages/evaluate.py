@@ -1,43 +1,41 @@
-"""CamMC, ObjMC, leakage and distances on held-out pictures (Sec 3.1, App C.2): `python -m stages.evaluate`.
+"""CamMC, ObjMC, leakage, fidelity and distances on held-out pictures (Sec 3, App C.2): `python -m stages.evaluate`.
 
 Writes metrics/evaluation.json and reports/evaluation/index.html with GIFs and contact sheets.
 """
 
 import json
-import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from models.drawing import contact_sheet, draw_tracks, side_by_side
 from models.estimators import PointTracker, load_estimator
-from models.evaluation.experiment import Case, Method, generate, methods, to_uint8
-from models.evaluation.features import codec_features
-from models.evaluation.objects import clear_background, find_object
+from models.evaluation.agreement import ranking_agreement
+from models.evaluation.experiment import PLAIN, Case, Method, generate, guided, to_uint8
+from models.evaluation.features import (
+    LEAST_FRAMES,
+    Features,
+    I3DFeatures,
+    InceptionFeatures,
+    WeightsUnusable,
+    codec_features,
+)
+from models.evaluation.figures import drift_entry, error_entry, following_entry, guidance_entry, look_entry
+from models.evaluation.measure import Measured, Motion, measure
+from models.evaluation.pictures import Shown, draw
 from models.evaluation.report import write_report
-from models.evaluation.trajectories import camera_names, camera_tracks, object_names, object_track
 from models.foundation import Foundation, FoundationError
 from models.lora import load_lora
-from models.metrics import (
-    Summary,
-    VideoError,
-    background_share,
-    equivalent_pixels,
-    frechet_distance,
-    still_error,
-    summarise,
-    trajectory_error,
-)
+from models.metrics import Following, VideoError, frechet_distance, still_error
 from models.networks import MotionControlNet
 from models.pipeline import ImageConductorPipeline, Settings
-from models.video import encode_gif, read_video
+from models.video import read_video
 from stages import camera_lora, motion_controlnet, object_lora
-from stages.contracts import ContractError, CuratedClip, curated_clips, read_draws, read_tracks
+from stages.cases import camera_cases, many_stroke_cases, object_cases, object_scenes, real_clips, scene_cases
+from stages.contracts import ContractError, CuratedClip, curated_clips
 from stages.items import write_atomically
 from stages.latents import latents_folder, read_latents
 from stages.memory import keep_freed_memory
@@ -47,38 +45,34 @@ from stages.training import FOUNDATION
 
 METRICS = Path("metrics/evaluation.json")
 REPORT = Path("reports/evaluation")
-SHOWN_PICTURES = 2
-Videos = dict[str, list[tuple[Case, np.ndarray]]]
+SECOND_TRACKER = "template"
+REAL_SPLIT: dict[str, Split] = {"cam_mc": "camera", "obj_mc": "mixed"}
+COMPARED_WITH_REAL = {("cam_mc", "camera_lora"), ("obj_mc", "object_lora")}
+MOST_REAL_CLIPS = 5000  # as many as the paper's distances
+Results = dict[str, dict[str, list[Measured]]]
 
 
 def run(params: Params, tracker: StageRun) -> dict[str, Any]:
     keep_freed_memory()
-    settings = params.evaluate
-    if settings.features != "codec":
-        raise ParamsError("params.yaml: evaluate.features: 'inception, i3d' needs the official weights; use codec")
+    official = official_features(params)
     pipe = load_pipeline(params)
-    compared = methods(settings.trajectory_guidance_scales)
-    cases = {"cam_mc": camera_cases(params), "obj_mc": object_cases(params)}
-    videos = {key: sample(pipe, cases[key], compared, params) for key in cases}
-    follow = load_estimator("tracks", params.tracks.estimator, weights=params.tracks.weights)
-    figures: dict[str, Any] = {}
-    splits: dict[str, Split] = {"cam_mc": "camera", "obj_mc": "mixed"}
-    for key, split in splits.items():
-        errors = {"still": [still_error(case.wanted) for case in cases[key]]}
-        for name, made in videos[key].items():
-            errors[name] = [_error(follow, video, case.wanted) for case, video in made]
-        errors |= floors(pipe.foundation, split, params, follow)
-        figures[key] = {name: error_entry(values, params) for name, values in errors.items()}
-    figures["leakage"] = {
-        "object_mode_background": leakage(videos["obj_mc"]["object_lora"], follow, settings.seed, if_lost=1.0),
-        "camera_mode_background": leakage(videos["obj_mc"]["camera_lora"], follow, settings.seed, if_lost=0.0),
-    }
-    generated = videos["cam_mc"]["camera_lora"] + videos["obj_mc"]["object_lora"]
-    figures["distances"] = {"frechet_codec": codec_distance(pipe.foundation, [video for _, video in generated], params)}
-    figures |= {"profile": params.profile, "seed": settings.seed}
+    trackers = load_trackers(params)
+    distances = Distances(pipe.foundation, official, params)
+    results, shown = sample(pipe, trackers, distances, params)
+    for key, split in REAL_SPLIT.items():
+        results[key] |= floors(pipe.foundation, split, trackers, params)
+    figures: dict[str, Any] = {key: error_table(results[key], params) for key in REAL_SPLIT}
+    first, second = trackers
+    ranks = {key: agreement(results[key], params) for key in REAL_SPLIT}
+    figures["trackers"] = {"first": first, "second": second, **ranks}
+    figures["leakage"] = leakage(results, (first, second), params)
+    figures["guidance"] = {name: guidance(results["many_strokes"], name, params) for name in trackers}
+    figures["fidelity"] = fidelity(results, params)
+    figures["distances"] = distances.entries()
+    figures |= {"profile": params.profile, "seed": params.evaluate.seed}
     write_atomically(METRICS, (json.dumps(figures, indent=2) + "\n").encode())
-    write_report(REPORT / "index.html", figures, draw(videos, cases))
-    tracker.metrics({f"{key}.{name}": row["px"] for key in cases for name, row in figures[key].items()})
+    write_report(REPORT / "index.html", figures, draw(REPORT, results, shown, first))
+    tracker.metrics({f"{key}.{name}": row["px"] for key in REAL_SPLIT for name, row in figures[key].items()})
     tracker.metrics({f"leakage.{name}": row["share"] for name, row in figures["leakage"].items()})
     return figures
 
@@ -97,155 +91,207 @@ def load_pipeline(params: Params) -> ImageConductorPipeline:
     return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def camera_cases(params: Params) -> list[Case]:
-    """Every camera trajectory on the first frames of held-out camera clips."""
-    video = params.video
-    clips = held_out("camera", params.evaluate.images)
-    return [
-        _case(clip, "camera", name, camera_tracks(name, (video.width, video.height), video.frames), number)
-        for number, (clip, name) in enumerate((clip, name) for clip in clips for name in camera_names())
-    ]
+def load_trackers(params: Params) -> dict[str, PointTracker]:
+    """The first is the curation's own, the second independent of it."""
+    first = load_estimator("tracks", params.tracks.estimator, weights=params.tracks.weights)
+    return {params.tracks.estimator: first, SECOND_TRACKER: load_estimator("tracks", SECOND_TRACKER)}
 
 
-def object_cases(params: Params) -> list[Case]:
-    """Every object trajectory on the moving object of held-out mixed clips; clips without one are passed over."""
-    video, chosen = params.video, 0
-    cases: list[Case] = []
-    for clip in held_out("mixed", None):
-        found = find_object(*read_tracks(clip.tracks), params.tracks.grid, video.height)
-        if found is None or chosen == params.evaluate.images:
-            continue
-        chosen += 1
-        for name in object_names():
-            wanted = object_track(name, found.start, (video.width, video.height), video.frames)
-            background = clear_background(found.background, wanted[:, 0], video.width, video.height)
-            cases.append(_case(clip, "mixed", name, wanted, 10_000 + len(cases), background))
-    if not cases:
-        raise ContractError("data/tracks/mixed: no held-out clip has an object that moves against the camera")
-    return cases
+def official_features(params: Params) -> dict[str, Features]:
+    """FID's and FVD's networks, by the distance's name, if params ask for them.
 
-
-def held_out(split: Split, count: int | None) -> list[CuratedClip]:
-    """The first `count` held-out clips of a split. Raises ContractError if there is none."""
-    clips = curated_clips(split, "eval")
-    if not clips:
-        raise ContractError(f"data/clips/{split}: no held-out clip; add videos or raise clips.held_out")
-    return clips[:count]
-
-
-def sample(pipe: ImageConductorPipeline, cases: list[Case], compared: list[Method], params: Params) -> Videos:
+    Raises:
+        ParamsError: no weights are named, or videos are too short for FVD.
+        WeightsUnusable: a file of weights is missing or holds something else.
+    """
     settings = params.evaluate
-    return {m.name: list(generate(pipe, cases, m, settings.seed, settings.batch_size)) for m in compared}
+    if settings.features == "codec":
+        return {}
+    if settings.inception_weights is None or settings.i3d_weights is None:
+        raise ParamsError(
+            "params.yaml: evaluate.features: 'inception, i3d' needs the official weights: name their files in "
+            "evaluate.inception_weights and evaluate.i3d_weights, or set evaluate.features to codec"
+        )
+    if params.video.frames < LEAST_FRAMES:
+        raise ParamsError(
+            f"params.yaml: evaluate.features: FVD needs video.frames of {LEAST_FRAMES} or more "
+            f"(found {params.video.frames}); set evaluate.features to codec"
+        )
+    return {"fid": InceptionFeatures(settings.inception_weights), "fvd": I3DFeatures(settings.i3d_weights)}
 
 
-def floors(foundation: Foundation, split: Split, params: Params, follow: PointTracker) -> dict[str, list[VideoError]]:
-    """The error of held-out clips against their own tracks: as they are, and through the codec."""
-    errors: dict[str, list[VideoError]] = {"real": [], "codec": []}
-    for clip in held_out(split, None):
-        tracks, visibility = (part[: params.video.frames] for part in read_tracks(clip.tracks))
-        draw = read_draws(clip.draws)[0]
-        chosen = [n for n in draw if n >= 0 and visibility[:, n].all()]
-        if not chosen:
-            continue
-        wanted = tracks[:, chosen]
-        frames = read_video(clip.video)[0][: params.video.frames]
-        latents = foundation.encode_images(torch.from_numpy(frames).movedim(-1, 1) / 255)
-        decoded = to_uint8(foundation.decode(latents.transpose(0, 1)[None]))[0]
+def sample(
+    pipe: ImageConductorPipeline, trackers: dict[str, PointTracker], distances: "Distances", params: Params
+) -> tuple[Results, Shown]:
+    """Make and measure every case under every method; keep the videos of the pictures that the report shows."""
+    settings = params.evaluate
+    methods = {method.name: method for method in PLAIN}
+    guidances = guided(settings.trajectory_guidance_scales)
+    scenes = object_scenes(params)
+    plan: dict[str, tuple[list[Case], list[Method]]] = {
+        "cam_mc": (camera_cases(params), list(PLAIN)),
+        "obj_mc": (object_cases(scenes, params), [*PLAIN, *guidances]),
+        "scenes": (scene_cases(scenes, params), [methods["camera_lora"]]),
+        "many_strokes": (many_stroke_cases(scenes, params), guidances),
+    }
+    results: Results = {}
+    shown = Shown({key: cases for key, (cases, _) in plan.items()})
+    for key, (cases, compared) in plan.items():
+        results[key] = {}
+        for method in compared:
+            rows = results[key][method.name] = []
+            for case, video in generate(pipe, cases, method, settings.seed, settings.batch_size):
+                rows.append(measure(case, video, trackers, camera=method.mode == "camera"))
+                shown.keep(key, method.name, case, video)
+                if (key, method.name) in COMPARED_WITH_REAL:
+                    distances.add(video)
+    return results, shown
+
+
+def floors(
+    foundation: Foundation, split: Split, trackers: dict[str, PointTracker], params: Params
+) -> dict[str, list[Measured]]:
+    """Held-out clips against their own tracks: as they are, and through the codec."""
+    measured: dict[str, list[Measured]] = {"real": [], "codec": []}
+    for case, frames in real_clips(split, params):
+        decoded = to_uint8(foundation.decode(_encoded(foundation, frames).transpose(0, 1)[None]))[0]
         for name, video in (("real", frames), ("codec", decoded)):
-            errors[name].append(_error(follow, video, wanted))
-    return errors
+            measured[name].append(measure(case, video, trackers, camera=False))
+    if not measured["real"]:
+        raise ContractError(f"data/sparse_flows/{split}: no held-out clip whose strokes stay visible; add videos")
+    return measured
 
 
-def leakage(made: list[tuple[Case, np.ndarray]], follow: PointTracker, seed: int, if_lost: float) -> dict[str, Any]:
-    """Share of an object stroke that the background follows."""
-    shares = []
-    for case, video in made:
-        if case.background is not None and len(case.background):
-            tracks, visibility = follow(video, case.background)
-            shares.append(background_share(tracks, visibility, case.wanted[:, 0], if_lost))
-    summary = summarise([s.share for s in shares], [s.lost for s in shares], seed)
-    return {"share": round(summary.mean, 4), **_spread(summary)}
+def error_table(results: dict[str, list[Measured]], params: Params) -> dict[str, Any]:
+    """Entry by method: of the first tracker, with the second one's under `second`."""
+    width, seed = params.video.width, params.evaluate.seed
+    cases = [video.case for video in next(iter(results.values()))]
+    table = {"still": error_entry([still_error(c.wanted).equivalent(width) for c in cases], _groups(cases), seed)}
+    for name, videos in results.items():
+        groups = _groups(video.case for video in videos)
+        first, second = (
+            error_entry([error.equivalent(width) for error in errors], groups, seed)
+            for errors in _errors(videos).values()
+        )
+        table[name] = first | {"second": {key: second[key] for key in ("px", "ci95", "failures")}}
+    return table
 
 
-def codec_distance(foundation: Foundation, videos: list[np.ndarray], params: Params) -> dict[str, Any]:
-    """Frechet distance in the codec's features between generated videos and all curated clips."""
-    made = [
-        codec_features(foundation.encode_images(torch.from_numpy(video).movedim(-1, 1) / 255).transpose(0, 1))
-        for video in videos
-    ]
-    real = [
-        codec_features(read_latents(latents_folder(split).path(clip.clip_id))[0][: params.video.frames].transpose(0, 1))
-        for split in SPLITS
-        for clip in curated_clips(split)
-    ]
-    distance = frechet_distance(torch.stack(made).cpu().numpy(), torch.stack(real).numpy())
-    return {"distance": round(distance, 4), "n": len(made), "n_real": len(real)}
+def agreement(results: dict[str, list[Measured]], params: Params) -> dict[str, Any]:
+    """Whether the trackers rank the methods alike; real clips are no method."""
+    made = {name: videos for name, videos in results.items() if name not in ("real", "codec")}
+    first, second = (
+        {name: np.array([error.px for error in list(_errors(videos).values())[which]]) for name, videos in made.items()}
+        for which in range(2)
+    )
+    return ranking_agreement(
+        first, second, _groups(video.case for video in next(iter(made.values()))), params.evaluate.seed
+    )
 
 
-def _error(follow: PointTracker, video: np.ndarray, wanted: np.ndarray) -> VideoError:
-    tracks, visibility = follow(video, wanted[0])
-    return trajectory_error(tracks, visibility, wanted)
-
-
-def error_entry(values: list[VideoError], params: Params) -> dict[str, Any]:
-    """One method's entry, in pixels at 384x256-equivalent."""
-    scaled = [equivalent_pixels(value.px, params.video.width) for value in values]
-    summary = summarise(scaled, [value.lost for value in values], params.evaluate.seed)
-    return {"px": round(summary.mean, 4), **_spread(summary)}
-
-
-def draw(videos: dict[str, Videos], cases: dict[str, list[Case]]) -> dict[str, list[tuple[str, str]]]:
-    """GIFs and contact sheets in the report's folder; what the page shows, section by section."""
-    shutil.rmtree(REPORT, ignore_errors=True)
-    REPORT.mkdir(parents=True)
-    two_loras = ["controlnet", "camera_lora", "object_lora"]
-    scales = [name for name in videos["obj_mc"] if name.startswith("object_lora_")]
-    pictures = {
-        "Camera strokes": _gifs("camera", videos["cam_mc"], two_loras, cases["cam_mc"]),
-        "The same object stroke, two LoRAs (Fig 6)": _gifs("object", videos["obj_mc"], two_loras, cases["obj_mc"]),
-        "Camera-free guidance, λ_trajs rising (Fig 7)": _gifs("guidance", videos["obj_mc"], scales, cases["obj_mc"]),
+def leakage(results: Results, trackers: tuple[str, str], params: Params) -> dict[str, Any]:
+    """What follows a stroke though it should not, or does not though it should, in both modes; by the first tracker,
+    with the second one's under `second`."""
+    objects, camera = results["obj_mc"]["object_lora"], results["obj_mc"]["camera_lora"]
+    rows: dict[str, tuple[list[Measured], Callable[[Motion], Following | None]]] = {
+        "object_mode_object": (objects, lambda motion: motion.strokes),
+        "object_mode_background": (objects, lambda motion: motion.background),
+        "camera_mode_background": (camera, lambda motion: motion.background),
+        "camera_mode_object_alone": (camera, lambda motion: motion.object_alone),
+        "camera_strokes_object_alone": (results["scenes"]["camera_lora"], lambda motion: motion.object_alone),
     }
-    sheets = []
-    for title, key, name in (
-        ("camera LoRA, camera strokes", "cam_mc", "camera_lora"),
-        ("object LoRA, object strokes", "obj_mc", "object_lora"),
-    ):
-        first = cases[key][0].picture
-        rows = [draw_tracks(video, case.wanted, 2) for case, video in videos[key][name] if case.picture == first]
-        file = f"sheet-{name}.png"
-        Image.fromarray(contact_sheet(rows)).save(REPORT / file)
-        sheets.append((title, file))
-    return {"Contact sheets: one trajectory a row, time from left to right": sheets} | pictures
+    entries: dict[str, Any] = {}
+    for name, (videos, part) in rows.items():
+        groups = _groups(video.case for video in videos)
+        first, second = (
+            following_entry(
+                [part(video.motions[tracker]) for video in videos], groups, params.video.width, params.evaluate.seed
+            )
+            for tracker in trackers
+        )
+        if first is not None and second is not None:
+            entries[name] = first | {"second": {key: second[key] for key in ("share", "ci95", "failures")}}
+    return entries
 
 
-def _gifs(prefix: str, videos: Videos, names: Iterable[str], cases: list[Case]) -> list[tuple[str, str]]:
-    names = list(names)
-    shown = list(dict.fromkeys(case.picture for case in cases))[:SHOWN_PICTURES]
-    by_case = {name: {case.number: video for case, video in videos[name]} for name in names}
-    made = []
-    for case in cases:
-        if case.picture not in shown:
-            continue
-        panels = [draw_tracks(by_case[name][case.number], case.wanted) for name in names]
-        file = f"{prefix}-{shown.index(case.picture)}-{case.trajectory}.gif"
-        write_atomically(REPORT / file, encode_gif(side_by_side(panels, names), fps=6))
-        made.append((case.trajectory.replace("_", " "), file))
-    return made
-
-
-def _case(
-    clip: CuratedClip, split: Split, name: str, wanted: np.ndarray, number: int, background: np.ndarray | None = None
-) -> Case:
-    latents, text = read_latents(latents_folder(split).path(clip.clip_id))
-    return Case(clip.clip_id, name, latents[0], text, wanted, number, background)
-
-
-def _spread(summary: Summary) -> dict[str, Any]:
-    return {
-        "ci95": [round(summary.low, 4), round(summary.high, 4)],
-        "n": summary.n,
-        "failures": summary.failures,
+def guidance(results: dict[str, list[Measured]], tracker: str, params: Params) -> dict[str, Any]:
+    """What l_trajs of Eq. 5 does, on the cases whose background is known."""
+    scales = params.evaluate.trajectory_guidance_scales
+    with_background = {
+        scale: [video for video in results[method.name] if len(video.case.background)]
+        for scale, method in zip(scales, guided(scales), strict=True)
     }
+    return guidance_entry(with_background, tracker, params.evaluate.seed)
+
+
+def fidelity(results: Results, params: Params) -> dict[str, Any]:
+    """The look of each mode's videos, beside the codec's and that of real clips, which drift by their own motion."""
+    rows = {
+        "camera_lora": results["cam_mc"]["camera_lora"],
+        "object_lora": results["obj_mc"]["object_lora"],
+        "codec": results["cam_mc"]["codec"] + results["obj_mc"]["codec"],
+    }
+    real = [video.look for key in REAL_SPLIT for video in results[key]["real"]]
+    entries = {
+        name: look_entry([v.look for v in videos], _groups(v.case for v in videos), params.evaluate.seed)
+        for name, videos in rows.items()
+    }
+    return entries | {"real": drift_entry([look.colour for look in real], [look.detail for look in real])}
+
+
+class Distances:
+    """Frechet distances between generated videos and real clips, each in features of its own name."""
+
+    def __init__(self, foundation: Foundation, official: dict[str, Features], params: Params):
+        self.foundation, self.official, self.params = foundation, official, params
+        self.made: dict[str, list[np.ndarray]] = {name: [] for name in ("frechet_codec", *official)}
+
+    def add(self, video: np.ndarray) -> None:
+        """Take in a generated video (T, H, W, 3) uint8."""
+        latents = _encoded(self.foundation, video).transpose(0, 1)
+        self.made["frechet_codec"].append(codec_features(latents).cpu().numpy()[None])
+        for name, features in self.official.items():
+            self.made[name].append(features([video]))
+
+    def entries(self) -> dict[str, Any]:
+        """Distance by name, with what it was measured against."""
+        return {name: self._entry(name) for name in self.made}
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        made, network = np.concatenate(self.made[name]), self.official.get(name)
+        rows, real = self._rows(name, only_held_out=True), "held-out clips"
+        if len(rows) <= made.shape[1]:  # too few for a covariance of full rank
+            rows, real = self._rows(name, only_held_out=False), "all clips, training ones included"
+        entry = {"distance": round(frechet_distance(made, rows), 4), "n": len(made), "n_real": len(rows), "real": real}
+        return entry | ({"variant": network.variant, "sha256": network.sha256} if network else {})
+
+    def _rows(self, name: str, only_held_out: bool) -> np.ndarray:
+        clips = [(split, clip) for split in SPLITS for clip in curated_clips(split, "eval" if only_held_out else None)]
+        if len(clips) > MOST_REAL_CLIPS:
+            rng = np.random.default_rng(self.params.evaluate.seed)
+            clips = [clips[i] for i in rng.choice(len(clips), MOST_REAL_CLIPS, replace=False)]
+        return np.concatenate([self._real(name, split, clip) for split, clip in clips])
+
+    def _real(self, name: str, split: Split, clip: CuratedClip) -> np.ndarray:
+        frames = self.params.video.frames
+        if name in self.official:
+            return self.official[name]([read_video(clip.video)[0][:frames]])
+        latents = read_latents(latents_folder(split).path(clip.clip_id))[0][:frames]
+        return codec_features(latents.transpose(0, 1)).numpy()[None]
+
+
+def _encoded(foundation: Foundation, video: np.ndarray) -> torch.Tensor:
+    """Latents (T, C, h, w) of frames (T, H, W, 3) uint8."""
+    return foundation.encode_images(torch.from_numpy(video).movedim(-1, 1) / 255)
+
+
+def _errors(videos: list[Measured]) -> dict[str, list[VideoError]]:
+    """By tracker."""
+    return {name: [video.motions[name].error for video in videos] for name in videos[0].motions}
+
+
+def _groups(cases: Iterable[Case]) -> list[str]:
+    return [case.picture for case in cases]
 
 
 def main() -> None:
@@ -257,7 +303,7 @@ def main() -> None:
                 tracker.weights(part.OUTPUT)
             tracker.artifact(METRICS)
             tracker.artifact(REPORT, "report")
-    except (ParamsError, ContractError, FoundationError) as error:
+    except (ParamsError, ContractError, FoundationError, WeightsUnusable) as error:
         sys.exit(f"evaluate: {error}")
     print(f"evaluate: {METRICS}, {REPORT / 'index.html'}")
 

@@ -96,3 +96,15 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     raise TypeError(f"cannot identify an item by {type(value).__name__}")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Weights and configs of a network's folder, without curves and the like.
+
+    Raises:
+        FileNotFoundError: it has no weights.
+    """
+    files = [path for pattern in ("*.safetensors", "*config.json") for path in sorted(folder.glob(pattern))]
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise FileNotFoundError(f"{folder}: no weights (.safetensors) in it")
+    return files

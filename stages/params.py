@@ -135,6 +135,11 @@ class SparseFlows(Section):
     max_tracks: Count
 
 
+class CurationReport(Section):
+    sheets: Count
+    animations: Count
+
+
 class Pretrain(Section):
     seed: Seed
     output: str
@@ -183,8 +188,9 @@ class Latents(Section):
 
 
 class Training(Section):
-    """What the three trained stages share."""
+    """What the three trained stages share. `source`: a folder whose weights are taken, and nothing is trained."""
 
+    source: str | None
     seed: Seed
     batch_size: Count
     learning_rate: Positive
@@ -220,6 +226,8 @@ class Sampler(Section):
     num_inference_steps: Count
     guidance_scale: Annotated[float, Field(ge=1)]
     trajectory_guidance_scale: float | None
+    solver: Literal["ddim", "dpmsolver++"]
+    residual_interval: Count
 
 
 class Evaluate(Section):
@@ -227,7 +235,16 @@ class Evaluate(Section):
     images: Count
     trajectory_guidance_scales: list[float]
     features: Literal["inception, i3d", "codec"]
+    inception_weights: str | None
+    i3d_weights: str | None
     batch_size: Count
+
+
+class PersonalLora(Section):
+    """A community LoRA that the registered model gets (Sec 3.2)."""
+
+    path: str
+    weight: float
 
 
 class Register(Section):
@@ -235,6 +252,8 @@ class Register(Section):
     alias: str
     max_cam_mc_ratio: Positive
     max_obj_mc_ratio: Positive
+    checkpoint: str | None
+    personal_loras: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], PersonalLora]
 
 
 class Compute(Section):
@@ -268,6 +287,7 @@ class Params(Section):
     captions: Captions
     tracks: Tracks
     sparse_flows: SparseFlows
+    curation_report: CurationReport
     pretrain: Pretrain
     foundation: Foundation
     latents: Latents

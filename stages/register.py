@@ -18,9 +18,10 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from models.pipeline import SETTINGS_FILE, Settings
+from models.personalisation import PersonalisationError
+from models.pipeline import CHECKPOINT_FILE, PERSONAL_FOLDER, SETTINGS_FILE, ImageConductorPipeline, Settings
 from models.scenes import render, sample_scenes
-from stages.items import write_atomically
+from stages.items import weight_files, write_atomically
 from stages.params import Params, ParamsError, Register, load_params
 from stages.tracking import connect, newest_run, provenance, stage_run, weights_hash
 
@@ -30,7 +31,6 @@ MODEL = Path("artifacts/model")
 EVALUATION = Path("metrics/evaluation.json")
 REGISTRATION = Path("metrics/registration.json")
 CODE = Path("models")
-WEIGHTS_AND_CONFIGS = ("*.safetensors", "*config.json")
 SERVING_PACKAGES = (
     "accelerate av diffusers mlflow numpy opencv-python-headless peft pillow pydantic safetensors scipy tokenizers "
     "torch torchvision transformers"
@@ -79,15 +79,22 @@ def assemble(folder: Path, params: Params) -> None:
         shutil.rmtree(folder)
     shutil.copytree(FOUNDATION, folder)
     for source in TRAINED:
-        files = [path for pattern in WEIGHTS_AND_CONFIGS for path in sorted(source.glob(pattern))]
-        if not any(path.suffix == ".safetensors" for path in files):
-            raise FileNotFoundError(f"{source}: no weights; run the stage {source.name} first")
         (folder / source.name).mkdir()
-        for path in files:
+        for path in weight_files(source):
             shutil.copyfile(path, folder / source.name / path.name)
     video = params.video.model_dump(include={"width", "height", "frames", "fps"})
-    settings = Settings(**video, **params.sampler.model_dump())
+    chosen = params.register_
+    personal = {name: lora.weight for name, lora in chosen.personal_loras.items()}
+    settings = Settings(**video, **params.sampler.model_dump(), personal_loras=personal)
     write_atomically(folder / SETTINGS_FILE, (json.dumps(asdict(settings), indent=2) + "\n").encode())
+    if chosen.checkpoint:
+        shutil.copyfile(chosen.checkpoint, folder / CHECKPOINT_FILE)
+    if personal:
+        (folder / PERSONAL_FOLDER).mkdir()
+    for name, lora in chosen.personal_loras.items():
+        shutil.copyfile(lora.path, folder / PERSONAL_FOLDER / f"{name}.safetensors")
+    if chosen.checkpoint or personal:
+        ImageConductorPipeline.from_pretrained(folder)  # files that do not fit fail here, by name
 
 
 def judge(evaluation: Mapping[str, Any], settings: Register) -> dict[str, Check]:
@@ -174,5 +181,5 @@ def _to_image(frame: Tensor) -> Image.Image:
 if __name__ == "__main__":
     try:
         run(load_params())
-    except (ParamsError, FileNotFoundError) as error:
+    except (ParamsError, PersonalisationError, FileNotFoundError) as error:
         sys.exit(f"register: {error}")

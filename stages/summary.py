@@ -7,9 +7,10 @@ from stages.params import SPLITS, Params, load_params
 
 MADE = {
     "clips, one row per video": [f"data/clips/{split}/clips.parquet" for split in SPLITS],
+    "report on the clips": ["reports/curation/index.html"],
     "model, one folder": ["artifacts/model"],
     "loss curves": [f"artifacts/{stage}/loss.csv" for stage in ("motion_controlnet", "camera_lora", "object_lora")],
-    "evaluation": ["metrics/evaluation.json", "reports/evaluation"],
+    "evaluation": ["metrics/evaluation.json", "reports/evaluation/index.html"],
     "registration": ["metrics/registration.json"],
     "seconds per stage": ["metrics/timing.json"],
 }

@@ -32,6 +32,7 @@ from models.flow_maps import flow_map
 from models.foundation import Foundation, FoundationError
 from models.networks import MotionControlNet
 from stages.contracts import ContractError, curated_clips, read_draws, read_tracks
+from stages.items import weight_files
 from stages.latents import latents_folder, read_latents
 from stages.memory import keep_freed_memory
 from stages.params import Params, ParamsError, Split, Training, load_params
@@ -137,14 +138,30 @@ class Job:
 
 def run_training_stage(stage: str, output: Path, run: Callable[[Params, StageRun], None]) -> None:
     """The command of a training stage: an MLflow run with the curve and the weights' hash, or one line of error."""
+    source = None
     try:
         params = load_params()
+        source = getattr(params, stage).source
         with stage_run(stage, params) as tracker:
-            run(params, tracker)
-            tracker.artifact(output / "loss.csv")
+            if source is None:
+                run(params, tracker)
+                tracker.artifact(output / "loss.csv")
+            else:
+                adopt(Path(source), output)
             tracker.weights(output)
+    except FileNotFoundError as error:
+        sys.exit(f"{stage}: params.yaml: {stage}.source: {error}" if source else f"{stage}: {error}")
     except (ParamsError, ContractError, FoundationError) as error:
         sys.exit(f"{stage}: {error}")
+
+
+def adopt(source: Path, output: Path) -> None:
+    """Take weights and config of a folder in place of training; FileNotFoundError if it has none."""
+    files = weight_files(source)
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    for path in files:
+        shutil.copyfile(path, output / path.name)
 
 
 def train(job: Job, foundation: Foundation, output: Path, run: StageRun) -> None:

@@ -18,7 +18,7 @@ Kind = Literal["cuts", "flow", "tracks", "captions"]
 _MODULES: dict[Kind, dict[str, str]] = {
     "cuts": {"adaptive": "cuts_scenedetect", "content": "cuts_scenedetect"},
     "flow": {"raft": "flow_raft", "dis": "flow_dis"},
-    "tracks": {"cotracker": "tracks_cotracker", "lucas_kanade": "tracks_lucas_kanade"},
+    "tracks": {"cotracker": "tracks_cotracker", "lucas_kanade": "tracks_lucas_kanade", "template": "tracks_template"},
     "captions": {"blip2": "captions_blip2"},
 }
 

@@ -1,7 +1,7 @@
 """The methods that are compared, and the videos that each of them makes of pictures and trajectories (Sec 3.1)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,32 +21,43 @@ class Method:
     guidance: float | None = None
 
 
-def methods(trajectory_guidance_scales: list[float]) -> list[Method]:
-    """Without control, ControlNet alone, each LoRA with plain guidance, and Eq. 5 with each scale."""
-    plain = [
-        Method("no_control", "none"),
-        Method("controlnet", "base"),
-        Method("camera_lora", "camera"),
-        Method("object_lora", "object"),
-    ]
-    return plain + [Method(f"object_lora_{scale}", "object", scale) for scale in trajectory_guidance_scales]
+PLAIN = (
+    Method("no_control", "none"),
+    Method("controlnet", "base"),
+    Method("camera_lora", "camera"),
+    Method("object_lora", "object"),
+)
+
+
+def guided(trajectory_guidance_scales: list[float]) -> list[Method]:
+    """The object LoRA under Eq. 5 with each scale."""
+    return [Method(f"object_lora_{scale}", "object", scale) for scale in trajectory_guidance_scales]
 
 
 @dataclass(frozen=True)
 class Case:
     """One picture with one trajectory.
 
-    first_latents (C, h, w); prompt_embeds (L, D); wanted (T, N, 2) pixels of the frame; number: seeds the noise;
-    background (M, 2): points of the picture that belong to the background and stay clear of the stroke, if known.
+    first_frame (H, W, 3) uint8; first_latents (C, h, w); prompt_embeds (L, D); wanted (T, N, 2) pixels of the frame;
+    number: seeds the noise; background (M, 2): points of the picture that belong to the background and stay clear of
+    the strokes, and body (K, 2): points of its object, if known.
     """
 
     picture: str
     trajectory: str
+    first_frame: np.ndarray
     first_latents: Tensor
     prompt_embeds: Tensor
     wanted: np.ndarray
     number: int
-    background: np.ndarray | None = None
+    background: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    body: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+
+    @property
+    def stroke(self) -> np.ndarray | None:
+        """The path (T, 2) in pixels that all strokes take alike, from where they start; None if they differ."""
+        moved = self.wanted - self.wanted[:1]
+        return moved[:, 0] if np.allclose(moved, moved[:, :1], atol=1e-2) else None
 
 
 def generate(

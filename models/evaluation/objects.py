@@ -21,9 +21,11 @@ INSIDE = 0.03  # of the frame's height, between a point's path and the frame's e
 
 
 class MovingObject(NamedTuple):
-    """start: (2,) a grid point well inside the object; background: (M, 2) points that move with the camera; pixels."""
+    """start: (2,) a grid point well inside the object; body: (K, 2) those that have nothing else beside them, deepest
+    first; background: (M, 2) points that move with the camera; pixels."""
 
     start: np.ndarray
+    body: np.ndarray
     background: np.ndarray
 
 
@@ -45,9 +47,10 @@ def find_object(tracks: np.ndarray, visibility: np.ndarray, grid: int, height: i
         return None
     middle = np.array(ndimage.center_of_mass(patch))
     away = np.linalg.norm(np.indices(patch.shape).transpose(1, 2, 0) - middle, axis=-1)
-    start = np.lexsort([away.ravel(), -depth.ravel()])[0]
+    order = np.lexsort([away.ravel(), -depth.ravel()])
+    inner = order[depth.ravel()[order] >= DEPTH]
     rests = _furthest(relative) < RESTS * height
-    return MovingObject(tracks[0, start], tracks[0, rests])
+    return MovingObject(tracks[0, inner[0]], tracks[0, inner], tracks[0, rests])
 
 
 def clear_background(background: np.ndarray, path: np.ndarray, width: int, height: int) -> np.ndarray:

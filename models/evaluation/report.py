@@ -5,6 +5,9 @@ from typing import Any
 
 import jinja2
 
+from models.evaluation.paper import TABLE_1
+from models.evaluation.pictures import Section
+
 TITLES = {
     "still": "still copy of the picture",
     "no_control": "no control (image-to-video base alone)",
@@ -14,11 +17,13 @@ TITLES = {
     "real": "floor: real clips, their own tracks",
     "codec": "floor: real clips through the codec",
 }
-PAPER_TABLE_1 = [
-    ("DragNUWA", 237.26, 1283.85, 48.72, 51.24),
-    ("DragAnything", 243.17, 1287.15, 66.54, 60.97),
-    ("Image Conductor", 209.74, 1116.17, 33.49, 42.38),
-]
+LEAKAGE_ROWS = {
+    "object_mode_object": ("object mode: the object follows its stroke", "1"),
+    "object_mode_background": ("object mode: the background follows it", "0"),
+    "camera_mode_background": ("camera mode, one stroke on an object: the background follows it", "1"),
+    "camera_mode_object_alone": ("camera mode, one stroke on an object: the object moves against the background", "0"),
+    "camera_strokes_object_alone": ("camera mode, camera strokes: an object moves against the background", "0"),
+}
 
 
 def title_of(method: str) -> str:
@@ -28,11 +33,14 @@ def title_of(method: str) -> str:
     return TITLES[method]
 
 
-def write_report(path: Path, figures: dict[str, Any], pictures: dict[str, list[tuple[str, str]]]) -> None:
-    """Write the page. `pictures`: section -> (title, file relative to the page)."""
+def write_report(path: Path, figures: dict[str, Any], sections: list[Section]) -> None:
+    """Write the page for the figures of metrics/evaluation.json and the pictures."""
     folder = Path(__file__).parent
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True)
-    template = environment.get_template("report.html.j2")
-    path.write_text(
-        template.render(figures=figures, pictures=pictures, title_of=title_of, table_1=PAPER_TABLE_1), encoding="utf-8"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    template = environment.get_template("report.html.j2")
+    page = template.render(
+        figures=figures, sections=sections, title_of=title_of, leakage_rows=LEAKAGE_ROWS, table_1=TABLE_1
+    )
+    path.write_text(page, encoding="utf-8")

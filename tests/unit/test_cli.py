@@ -27,9 +27,11 @@ def run(model, tmp_path, capsys):
 
     def generate(**replaced):
         options = {"image": "i.png", "trajectories": "t.json", "output": "out/v.mp4"}
-        paths = {key: tmp_path / value for key, value in (options | replaced).items() if key in options}
+        chosen = {key: value for key, value in (options | replaced).items() if value is not None}
+        paths = {key: tmp_path / value for key, value in chosen.items() if key in options}
         others = {"model": model} | {key: value for key, value in replaced.items() if key not in options}
-        main(["generate", *(f"--{key}={value}" for key, value in {**paths, **others}.items())])
+        given = {**paths, **others}
+        main(["generate", *(f"--{key}" if value is True else f"--{key}={value}" for key, value in given.items())])
         return paths["output"], capsys.readouterr().out
 
     return generate
@@ -51,9 +53,29 @@ def test_generate_writes_a_gif(run):
         assert gif.n_frames == tiny.FRAMES
 
 
+def test_sampling_options_reach_the_sampler(run):
+    exact = run(seed=1, steps=4)[0].read_bytes()
+    assert run(seed=1, steps=4, solver="dpmsolver++")[0].read_bytes() != exact
+    assert run(seed=1, steps=4, **{"residual-interval": 2})[0].read_bytes() != exact
+    assert run(seed=1, steps=4, **{"vae-tiling": True})[0].read_bytes() == exact
+    assert run(seed=1, steps=4, dtype="bfloat16")[0].read_bytes() != exact
+
+
+def test_a_camera_move_by_name_needs_no_strokes_and_goes_with_them_in_mode_both(run):
+    alone, _ = run(trajectories=None, camera="zoom_in=6", mode="camera", seed=1)
+    moved = alone.read_bytes()
+    other, _ = run(trajectories=None, camera="pan_up=6", mode="camera", seed=1)
+    assert other.read_bytes() != moved
+    together, _ = run(camera="pan_up=6", mode="both", seed=1)
+    assert together.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"trajectories": None}, "--trajectories: give"),
+        ({"camera": "zoom_in"}, "--camera: expected MOVE=PIXELS"),
+        ({"camera": "spin=4"}, "camera.move"),
         ({"image": "none.png"}, "--image: .*no such file"),
         ({"image": "t.json"}, "--image: .*not a readable picture"),
         ({"trajectories": "none.json"}, "none.json: no such file"),
@@ -61,6 +83,7 @@ def test_generate_writes_a_gif(run):
         ({"output": "v.avi"}, "--output: .*must end in .mp4 or .gif"),
         ({"model": "nowhere"}, "--model: nowhere: no such folder"),
         ({"steps": 0}, "num_inference_steps"),
+        ({"residual-interval": 0}, "residual_interval"),
         ({"mode": "both"}, "camera_trajectories"),
     ],
 )

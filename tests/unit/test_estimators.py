@@ -6,6 +6,7 @@ import torch
 
 from models.curation.tracking import point_grid
 from models.estimators import EstimatorUnavailable, load_estimator
+from models.evaluation.objects import find_object
 from models.scenes import render, sample_scenes, true_tracks
 from tests.footage import moving_texture
 
@@ -118,6 +119,52 @@ def test_points_that_leave_or_start_outside_are_invisible():
     assert not visibility[8:, 0].any() and not visibility[:, 1].any() and visibility[:, 2].all()
 
 
+def test_template_matching_follows_objects_and_backgrounds():
+    """From points that lie inside a patch of equal motion; what is at an edge has no patch of its own."""
+    follow, errors, stills = load_estimator("tracks", "template"), [], []
+    for kind in ("object", "mixed"):
+        for seed in range(91_000, 91_010):
+            scenes, (video,) = frames_of(kind, 1, seed, frames=8)
+            grid = point_grid(96, 64, 16)
+            found = find_object(*load_estimator("tracks", "lucas_kanade")(video, grid), 16, 64)
+            if found is None:
+                continue
+            truth = true_tracks(scenes, torch.from_numpy(found.start)[None, None], 96, 64)[0][0].numpy()
+            tracks, visibility = follow(video, found.start[None])
+            assert visibility.all()
+            errors.append(np.linalg.norm(tracks - truth, axis=-1)[1:].mean())
+            stills.append(np.linalg.norm(truth - truth[:1], axis=-1)[1:].mean())
+    assert len(errors) > 12 and np.mean(stills) > 4
+    assert np.median(errors) < 0.1 and np.mean(np.array(errors) < 1) > 0.9
+
+
+@pytest.mark.parametrize("step", [0, 2, -3])
+def test_template_matching_follows_a_texture(step):
+    video = moving_texture(8, 96, 64, step=abs(step))[:: 1 if step >= 0 else -1]
+    tracks, visibility = load_estimator("tracks", "template")(video, np.array([[48.0, 30.0], [40.3, 33.6]]))
+    assert tracks.dtype == np.float32 and visibility.dtype == bool
+    moved = np.arange(8)[:, None] * np.array([-step, 0])
+    np.testing.assert_allclose(tracks - tracks[:1], np.repeat(moved[:, None], 2, 1), atol=0.15)
+    assert visibility.all()
+
+
+def test_template_matching_loses_what_is_gone_and_keeps_what_fades():
+    video = moving_texture(6, 96, 64, step=1)
+    faded = np.stack([128 + (frame.astype(float) - 128) * (1 - 0.1 * t) for t, frame in enumerate(video)])
+    gone = np.concatenate([video[:3], moving_texture(3, 96, 64, step=1, seed=1)])
+    follow, point = load_estimator("tracks", "template"), np.array([[50.0, 30.0]])
+    assert follow(faded.astype(np.uint8), point)[1].all()
+    assert follow(gone, point)[1][:, 0].tolist() == [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize("value", [0, 128])
+def test_template_matching_finds_no_motion_on_a_flat_video(value):
+    video = np.full((4, 64, 96, 3), value, np.uint8)
+    tracks, visibility = load_estimator("tracks", "template")(video, np.array([[20.25, 30.0], [-4.0, 3.0]]))
+    np.testing.assert_allclose(tracks, tracks[:1].repeat(4, 0), atol=0.5)
+    assert visibility[:, 0].all() and not visibility[:, 1].any()
+
+
 @pytest.mark.parametrize("value", [0, 128])
 def test_a_flat_video_has_no_motion(value):
     video = np.full((8, 64, 96, 3), value, np.uint8)
@@ -125,9 +172,10 @@ def test_a_flat_video_has_no_motion(value):
     np.testing.assert_allclose(tracks, tracks[:1].repeat(8, 0), atol=1e-3)
 
 
-def test_lucas_kanade_takes_no_weights():
+@pytest.mark.parametrize("name", ["lucas_kanade", "template"])
+def test_a_tracker_without_weights_takes_none(name):
     with pytest.raises(ValueError, match="tracks.weights"):
-        load_estimator("tracks", "lucas_kanade", weights="x.pth")
+        load_estimator("tracks", name, weights="x.pth")
 
 
 def test_an_unknown_name_lists_the_known():

@@ -118,6 +118,53 @@ def test_sampled_latents(run, mode, guided):
         torch.testing.assert_close(video, expected[f"{run}.video"].float(), atol=5e-4, rtol=0)
 
 
+@pytest.mark.parametrize("as_the_authors", [True, False])
+def test_two_images(as_the_authors):
+    """Their loop overwrites its condition: from the second step on, frame k is conditioned on zeros. Ours keeps it;
+    with the bug put in, all steps are theirs."""
+    inputs, config = golden.tensors("inputs"), golden.config()
+    last = config["two_images_index"][1]
+    conditions, latents = [], []
+
+    def image_hook(network, args, kwargs):
+        if as_the_authors and len(conditions) >= 2:  # two branches a step
+            kwargs["controlnet_cond"] = kwargs["controlnet_cond"].clone()
+            kwargs["controlnet_cond"][:, :, last] = 0
+        conditions.append(kwargs["controlnet_cond"][:, :, last])
+        return args, kwargs
+
+    pipe = ImageConductorPipeline(
+        golden.unet(), golden.image_controlnet(), golden.motion_controlnet(), golden.scheduler(), golden.vae()
+    )
+    hooks = [
+        pipe.image_controlnet.register_forward_pre_hook(image_hook, with_kwargs=True),
+        pipe.unet.register_forward_pre_hook(lambda _, args: latents.append(args[0])),
+    ]
+    ours = pipe(
+        image_latents=inputs["image_latents_two"],
+        image_frames=config["two_images_index"],
+        prompt_embeds=inputs["text_embeddings"][1:],
+        negative_prompt_embeds=inputs["text_embeddings"][:1],
+        flow_maps=inputs["controlnet_flows"],
+        num_inference_steps=config["steps"],
+        guidance_scale=config["guidance_scale"],
+        latents=inputs["latents"],
+        output_type="latent",
+    ).frames
+    for hook in hooks:
+        hook.remove()
+    theirs = golden.tensors("sampling")["object_two_images.latents_per_step"]
+    per_step = [*latents[2::2], ours]
+    assert_close(per_step[0], theirs[0], SAMPLE_TOLERANCE)
+    for mine, expected in zip(per_step[1:], theirs[1:], strict=True):
+        if as_the_authors:
+            assert_close(mine, expected, SAMPLE_TOLERANCE)
+        else:
+            assert (mine - expected).abs().max() > 1e-3 * expected.abs().max()
+    kept = [torch.equal(condition, inputs["image_latents_two"][:, :, 1]) for condition in conditions]
+    assert all(kept) != as_the_authors
+
+
 @pytest.mark.parametrize("name", golden.DRAWINGS)
 def test_flow_maps_of_drawings(name):
     expected = load_file(golden.FOLDER / "trajs" / f"{name}.safetensors")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.adapters import merged_lora, use_lora
+from models.adapters import fused_loras, use_lora
 from models.pipeline import ImageConductorPipeline
 from tests.unit import tiny
 
@@ -153,7 +153,7 @@ def test_a_saved_model_is_the_same_model(pipe, image, tmp_path):
         assert torch.equal(*videos)
 
 
-def test_merging_a_lora_gives_its_result_and_leaves_no_trace(pipe):
+def test_a_fused_lora_gives_the_result_of_one_beside_the_weights_and_leaves_no_trace(pipe):
     network = pipe.motion_controlnet
     before = {key: value.clone() for key, value in network.state_dict().items()}
     condition = torch.randn(1, network.config.conditioning_channels, tiny.FRAMES, 4, 6, generator=generator())
@@ -164,12 +164,68 @@ def test_merging_a_lora_gives_its_result_and_leaves_no_trace(pipe):
         with torch.no_grad():
             return network(sample, torch.tensor([5]), text, controlnet_cond=condition, return_dict=False)[1]
 
-    use_lora(network, "object")
-    beside = middle()
-    with merged_lora(network, "object"):
-        torch.testing.assert_close(middle(), beside)
-    assert torch.equal(middle(), beside)
+    beside = {}
+    for name in ("camera", "object", None):
+        use_lora(network, name)
+        beside[name] = middle()
+    with fused_loras(network, ["camera", "object", None]) as switch:
+        for name in ("object", None, "camera", "object"):
+            switch(name)
+            torch.testing.assert_close(middle(), beside[name])
+    assert torch.equal(middle(), beside[None])
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_batched_branches_are_the_branches_one_by_one(pipe):
+    items, latents = batch(2), tiny.noise(2)
+    for mode in ("camera", "object", "both"):
+        strokes = items | {f"camera_{key}": items[key] for key in ("tracks", "visibility")}
+        arguments = {"mode": mode, "guidance_scale": 3.0, "trajectory_guidance_scale": 1.5, "latents": latents}
+        one_by_one, batched = (
+            pipe.sample_latents(**strokes, **arguments, batch_branches=together) for together in (False, True)
+        )
+        torch.testing.assert_close(batched, one_by_one)
+
+
+def count_image_calls(pipe) -> tuple[Counter, object]:
+    calls: Counter[str] = Counter()
+    return calls, pipe.image_controlnet.register_forward_hook(lambda *_: calls.update(["image"]))
+
+
+def test_other_strokes_on_the_last_picture_and_prompt_reuse_its_image_residuals(image):
+    pipe = tiny.pipeline()
+    other = STROKE | {"trajectories": [[[10, 10], [2, 2]]]}
+    expected = pipe(image, "a", other, generator=generator(), output_type="latent").frames
+    pipe.enable_image_cache()
+    calls, hook = count_image_calls(pipe)
+    pipe(image, "a", STROKE, output_type="latent")
+    assert calls["image"] == 2
+    assert torch.equal(pipe(image, "a", other, generator=generator(), output_type="latent").frames, expected)
+    assert calls["image"] == 2
+    pipe(image, "a circle", other, output_type="latent")
+    assert calls["image"] == 4
+    hook.remove()
+
+
+def test_residuals_of_every_other_step_are_close_and_cost_half(pipe, image):
+    arguments = {"num_inference_steps": 4, "output_type": "latent"}
+    calls, hook = count_image_calls(pipe)
+    exact, reused = (
+        pipe(image, "", STROKE, **arguments, residual_interval=i, generator=generator()).frames for i in (1, 2)
+    )
+    hook.remove()
+    assert calls["image"] == 4 + 2
+    assert not torch.equal(exact, reused)
+
+
+def test_another_solver_needs_fewer_steps_for_the_same_video(pipe, image):
+    def video(solver: str, steps: int) -> torch.Tensor:
+        arguments = {"num_inference_steps": steps, "solver": solver, "generator": generator()}
+        return pipe(image, "", STROKE, **arguments, output_type="latent").frames
+
+    truth = video("ddim", 200)
+    ddim, better = ((video(solver, 20) - truth).abs().mean() for solver in ("ddim", "dpmsolver++"))
+    assert better < ddim < truth.abs().mean()
 
 
 def test_an_image_of_another_shape_is_cropped_and_the_strokes_with_it(pipe):
@@ -194,6 +250,10 @@ def test_an_image_of_another_shape_is_cropped_and_the_strokes_with_it(pipe):
         ({"num_frames": 99}, "num_frames"),
         ({"latents": torch.zeros(1, 4, 3, 9, 9)}, "latents"),
         ({"image_latents": torch.zeros(1, 4, 4, 6)}, "image or image_latents"),
+        ({"residual_interval": 0}, "residual_interval"),
+        ({"solver": "euler"}, "solver"),
+        ({"image_frames": (0, 2)}, "image_frames"),
+        ({"image_frames": (1,)}, "image_frames"),
     ],
 )
 def test_a_bad_argument_is_named(pipe, image, arguments, field):

@@ -132,6 +132,8 @@ def test_a_missing_field_is_named(client, field):
         ("prompt", 3),
         ("prompt", "x" * 5000),
         ("camera_trajectories", [[[-5, 1]]]),
+        ("camera", {"move": "spin", "amount": 3.0}),
+        ("personal_loras", {"nobody": 1.0}),
         ("times", [[0.5]]),
         ("times", [[1, 0]]),
         ("negative_prompt", 3),

@@ -8,7 +8,7 @@ import torch
 from models.lora import add_lora
 from models.networks import motion_controlnet_like
 from stages.params import load_params
-from stages.training import Job, train
+from stages.training import Job, adopt, train
 from tests.unit import tiny
 
 STEPS = 4
@@ -104,3 +104,17 @@ def test_a_checkpoint_of_other_settings_is_not_taken(tmp_path):
     other = make_job(foundation, checkpoint_every=3)
     train(other, foundation, tmp_path / "out", NoTracker())
     assert (tmp_path / "out" / "loss.csv").read_text().splitlines()[1].startswith("1,")
+
+
+def test_weights_of_a_source_are_taken_without_what_else_lies_there(tmp_path):
+    source, output = tmp_path / "official", tmp_path / "artifacts" / "camera_lora"
+    for folder in (source, output):
+        folder.mkdir(parents=True)
+    (source / "pytorch_lora_weights.safetensors").write_bytes(b"weights")
+    (source / "notes.txt").write_text("mine")
+    (output / "loss.csv").write_text("step,loss")
+    adopt(source, output)
+    assert [path.name for path in output.iterdir()] == ["pytorch_lora_weights.safetensors"]
+    with pytest.raises(FileNotFoundError, match="empty: no weights"):
+        adopt(tmp_path / "empty", output)
+    assert [path.name for path in output.iterdir()] == ["pytorch_lora_weights.safetensors"]

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from models.camera_presets import CAMERA_PRESETS, camera_preset
+from models.camera_presets import CAMERA_MOVES
 from models.trajectories import (
     MAX_POINTS,
     MAX_STROKES,
@@ -138,26 +138,48 @@ def test_a_file_says_its_name_when_its_content_is_wrong(tmp_path):
         load_trajectories(tmp_path / "t.json")
 
 
-@pytest.mark.parametrize("name", [preset for preset in CAMERA_PRESETS if preset != "static"])
-def test_each_camera_stroke_is_as_long_as_asked(name):
-    path = tracks(camera_preset(name, 20, 384, 256), frames=64)
-    lengths = np.linalg.norm(np.diff(path, axis=0), axis=-1).sum(0)
-    np.testing.assert_allclose(lengths, 20, rtol=1e-2)
+def camera(move, amount):
+    return parse_trajectories(CANVAS | {"camera": {"move": move, "amount": amount}})
 
 
-def test_camera_presets_move_the_picture_the_way_they_say():
+def camera_tracks(move, amount, frames=16):
+    drawn = camera(move, amount)
+    return stroke_tracks(drawn.camera_strokes, drawn.canvas, (384, 256), frames)[0]
+
+
+@pytest.mark.parametrize("move", [move for move in CAMERA_MOVES if move != "static"])
+def test_each_camera_stroke_is_as_long_as_asked(move):
+    lengths = np.linalg.norm(np.diff(camera_tracks(move, 20, frames=64), axis=0), axis=-1).sum(0)
+    np.testing.assert_allclose(lengths, 20, rtol=0.05 if "orbit" in move else 1e-2)
+
+
+def test_camera_moves_move_the_picture_the_way_they_say():
     middle = np.array([191.5, 127.5])
-    moves = {name: tracks(camera_preset(name, 12, 384, 256))[[0, -1]] for name in CAMERA_PRESETS}
+    moves = {move: camera_tracks(move, 12)[[0, -1]] for move in CAMERA_MOVES}
     assert np.all(moves["static"][0] == moves["static"][1])
     np.testing.assert_allclose(np.subtract(*moves["pan_up"][::-1]), [[0, -12]] * 4, atol=1e-4)
-    distance = {name: np.linalg.norm(path - middle, axis=-1) for name, path in moves.items()}
+    distance = {move: np.linalg.norm(path - middle, axis=-1) for move, path in moves.items()}
     assert np.all(distance["zoom_in"][1] > distance["zoom_in"][0])
     assert np.all(distance["zoom_out"][1] < distance["zoom_out"][0])
     np.testing.assert_allclose(distance["roll_clockwise"][0], distance["roll_clockwise"][1], rtol=1e-5)
     assert moves["roll_clockwise"][1, 0, 0] > moves["roll_clockwise"][0, 0, 0]
+    far, near = (moves["orbit_left"][1] - moves["orbit_left"][0])[[0, 2], 0]
+    assert near < 0 < far
 
 
-@pytest.mark.parametrize(("name", "amount"), [("pan", 5), ("pan_up", -1), ("pan_up", math.nan), ("zoom_out", 500)])
-def test_a_camera_preset_that_cannot_be(name, amount):
-    with pytest.raises(ValueError, match=r"camera preset|amount"):
-        camera_preset(name, amount, 384, 256)
+def test_in_mode_camera_a_named_move_stands_for_strokes():
+    assert len(camera("zoom_in", 10).strokes_of("camera")) == 4
+    with pytest.raises(TrajectoryError, match="trajectories: mode object needs"):
+        camera("zoom_in", 10).strokes_of("object")
+
+
+@pytest.mark.parametrize(("move", "amount"), [("pan", 5), ("pan_up", -1), ("pan_up", math.nan), ("zoom_out", 500)])
+def test_a_camera_move_that_cannot_be(move, amount):
+    with pytest.raises(TrajectoryError, match=r"camera\.(move|amount)"):
+        camera(move, amount)
+
+
+def test_a_camera_is_given_once():
+    both = {"camera": {"move": "pan_up", "amount": 3.0}, "camera_trajectories": [[[1, 1], [2, 2]]]}
+    with pytest.raises(TrajectoryError, match="camera, camera_trajectories"):
+        parse_trajectories(CANVAS | both)

@@ -1,0 +1,132 @@
+"""Any method's videos, measured by the code that measures this project's own: `image-conductor score`.
+
+image-conductor score --videos out/dragnuwa out/ours --trajectories strokes --mode object --output metrics.json
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from models.branches import Lora
+from models.comparison.videos import Item, find_items
+from models.curation.tracking import inside_frame
+from models.estimators import PointTracker
+from models.evaluation.agreement import ranking_agreement
+from models.evaluation.figures import error_entry
+from models.evaluation.paper import TABLE_1
+from models.metrics import VideoError, colour_drift, detail_kept, still_error, trajectory_error
+from models.trajectories import load_trajectories, stroke_tracks
+from models.video import read_video
+
+METRICS: dict[Lora, str] = {"camera": "cam_mc", "object": "obj_mc"}
+QUOTED = "quoted from the paper's Table 1: other pictures, other trajectories, another tracker; beside, not against"
+INTERVAL = "95 %, cluster bootstrap over pictures: the folders that videos are in, or each video where there are none"
+
+
+def score(
+    videos: Sequence[Path],
+    trajectories: Path,
+    mode: Lora,
+    trackers: Mapping[str, PointTracker],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Figures of each folder of videos, and of a still copy.
+
+    Strokes are taken from their canvas to a video's frame as `generate` does: scaled to cover it, centre-cropped.
+    Pixels are those of a 384 wide video; steps at which a stroke has left the frame are left out.
+
+    Args:
+        videos, trajectories: see `models.comparison.videos`.
+        mode: whether the strokes are the camera's or an object's: CamMC or ObjMC.
+        trackers: two, by name; the first one's figures lead.
+
+    Raises:
+        ValueError: files do not match, cannot be read, or no stroke of a video stays in its frame.
+    """
+    items = find_items(videos, trajectories)
+    groups = [item.picture for item in items]
+    first, second = trackers
+    measured = {
+        method: [_measure(item, method, trackers) for item in tqdm(items, desc=f"score {method}", unit="video")]
+        for method in items[0].videos
+    }
+    table: dict[str, Any] = {}
+    for method, rows in measured.items():
+        entries = {name: error_entry([row.errors[name] for row in rows], groups, seed) for name in trackers}
+        still = error_entry([row.still for row in rows], groups, seed)
+        table[method] = entries[first] | {
+            "still_px": still["px"],
+            "second": {key: entries[second][key] for key in ("px", "ci95", "failures")},
+            "colour_drift": round(float(np.mean([row.colour for row in rows])), 4),
+            "detail_kept": round(float(np.mean([row.detail for row in rows])), 4),
+            "videos": {item.name: row.entry() for item, row in zip(items, rows, strict=True)},
+        }
+    px_first, px_second = (
+        {method: np.array([row.errors[name].px for row in rows]) for method, rows in measured.items()}
+        for name in trackers
+    )
+    metric = METRICS[mode]
+    return {
+        "metric": metric,
+        "methods": table,
+        "interval": INTERVAL,
+        "trackers": {"first": first, "second": second, **ranking_agreement(px_first, px_second, groups, seed)},
+        "paper": {"note": QUOTED, "px": {row.method: getattr(row, metric) for row in TABLE_1}},
+    }
+
+
+def as_text(figures: Mapping[str, Any]) -> str:
+    """The figures as text, the paper's beside them."""
+    heads = ("method", "px", "95 %", "of still copy", "n", "failures", "kept", "second", "failures")
+    lines = [[f"{figures['metric']}: {heads[0]}", *heads[1:]]]
+    for name, row in figures["methods"].items():
+        kept = "-" if row["px_kept"] is None else f"{row['px_kept']:.2f}"
+        interval = "[{:.2f}, {:.2f}]".format(*row["ci95"])
+        of_still = f"{row['px'] / row['still_px']:.2f}" if row["still_px"] else "-"
+        second = [f"{row['second']['px']:.2f}", str(row["second"]["failures"])]
+        lines.append([name, f"{row['px']:.2f}", interval, of_still, str(row["n"]), str(row["failures"]), kept, *second])
+    lines += [[f"{name} (quoted)", f"{px:.2f}"] for name, px in figures["paper"]["px"].items()]
+    widths = [max(len(line[i]) for line in lines if i < len(line)) for i in range(len(heads))]
+    rows = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
+    return "\n".join([*rows, f"(quoted): {figures['paper']['note']}"])
+
+
+class Scored(NamedTuple):
+    """One video: errors by tracker and that of a still copy, in pixels at 384x256-equivalent; colour drift in grey
+    levels and detail kept of the last frame against the first."""
+
+    errors: dict[str, VideoError]
+    still: VideoError
+    colour: float
+    detail: float
+
+    def entry(self) -> dict[str, Any]:
+        error = next(iter(self.errors.values()))
+        return {"px": round(error.px, 4), "still_px": round(self.still.px, 4), "lost": error.lost}
+
+
+def _measure(item: Item, method: str, trackers: Mapping[str, PointTracker]) -> Scored:
+    path = item.videos[method]
+    try:
+        frames, _ = read_video(path)
+        drawn = load_trajectories(item.trajectories)
+        height, width = frames.shape[1:3]
+        wanted, _ = stroke_tracks(drawn.strokes, drawn.canvas, (width, height), len(frames))
+        starts = inside_frame(wanted[:1], width, height)[0] if wanted.size else np.zeros(0, bool)
+        wanted = wanted[:, starts]
+        inside = inside_frame(wanted, width, height)
+        still = still_error(wanted, inside)
+        errors = {
+            name: trajectory_error(*follow(frames, wanted[0]), wanted, inside) for name, follow in trackers.items()
+        }
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return Scored(
+        {name: error.equivalent(width) for name, error in errors.items()},
+        still.equivalent(width),
+        float(colour_drift(frames)[-1]),
+        float(detail_kept(frames)[-1]),
+    )

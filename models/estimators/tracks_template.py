@@ -1,0 +1,97 @@
+"""Point tracks by template matching; needs no weights, and shares no step with Lucas-Kanade.
+
+A point is the patch around it in frame 0, where places near it and of its own colour count most. In each new frame the
+patch is laid on every place near the last one, and the place wins where the two differ least, with a small price on
+distance that decides on flat surfaces. There is no gradient, no pyramid, no previous frame's patch and no fitted camera
+motion: what this tracker and Lucas-Kanade agree on is in the video. Nor is a point lost for the same reason: here it is
+seen as long as the patch matches in colour, or at least in form, as it does where only contrast fades.
+"""
+
+from itertools import product
+from typing import Any
+
+import cv2
+import numpy as np
+
+from models.curation.tracking import inside_frame
+
+PATCH = 7 / 64  # half a patch's side, in frame heights
+NEAR = 4 / 64  # standard deviation of a place's weight over its distance from the point, in frame heights
+OWN_COLOUR = 25.0  # that over the difference from the point's colour, in grey levels
+REACH = 8 / 64  # how far a point may move in one frame, in frame heights
+FINER = (0.5, 0.25, 0.125)  # pixels, steps of the search around the best whole pixel
+DISTANCE_PRICE = 4.0  # squared grey levels, for a move of `REACH`
+LOST = 28.0  # weighted root mean squared difference from frame 0, in grey levels, at which colours match no more ...
+FORM = 0.6  # ... and the normalised correlation below which the form does not either
+
+AROUND = np.array(sorted(product((-1, 0, 1), repeat=2), key=lambda move: move[0] ** 2 + move[1] ** 2), np.float32)
+
+
+def load(name: str, weights: str | None = None) -> "TemplateMatching":
+    if weights is not None:
+        raise ValueError("tracks.weights: template takes none; set it to null")
+    return TemplateMatching()
+
+
+class TemplateMatching:
+    def __call__(self, frames: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `PointTracker`."""
+        height, width = frames.shape[1:3]
+        half, reach = (max(2, round(share * height)) for share in (PATCH, REACH))
+        margin, side = half + reach + 1, 2 * half + 1
+        padded = [cv2.copyMakeBorder(f, *(margin,) * 4, cv2.BORDER_REPLICATE).astype(np.float32) for f in frames]
+        price = DISTANCE_PRICE * _squared_distance(reach) / reach**2
+        start = points.astype(np.float32)
+        tracks = np.repeat(start[None], len(frames), 0)
+        visibility = np.repeat(inside_frame(start, width, height)[None], len(frames), 0)
+        for n in np.flatnonzero(visibility[0]):
+            x, y = (float(value) + margin for value in start[n])
+            patch = cv2.getRectSubPix(padded[0], (side, side), (x, y))
+            weights = _weights(patch, NEAR * height)
+            for t in range(1, len(frames)):
+                centre = np.clip(np.rint(tracks[t - 1, n]), 0, (width - 1, height - 1)).astype(int)
+                left, top = centre + margin - reach - half
+                window = padded[t][top : top + 2 * reach + side, left : left + 2 * reach + side]
+                unlike = cv2.matchTemplate(window, patch, cv2.TM_SQDIFF, mask=np.sqrt(weights)) + price
+                row, column = np.unravel_index(unlike.argmin(), unlike.shape)
+                place = np.array([column + half, row + half], np.float32)
+                for step in FINER:
+                    place, found = _nearest(window, patch, weights, place, step)
+                tracks[t, n] = centre + place - half - reach
+                difference = float((weights * np.square(found - patch)).sum())
+                visibility[t, n] = difference < LOST**2 or _correlation(patch, found, weights) > FORM
+        return tracks, visibility & inside_frame(tracks, width, height)
+
+
+def _nearest(
+    window: np.ndarray, patch: np.ndarray, weights: np.ndarray, place: np.ndarray, step: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of nine places up to a step around `place` (2,), the nearest of those most like the patch; what is there."""
+    side = len(patch)
+    axis = np.arange(side, dtype=np.float32) - side // 2
+    places = place + step * AROUND[:, None, None]
+    x, y = np.moveaxis(places + np.stack(np.meshgrid(axis, axis), -1), -1, 0).reshape(2, -1, side)
+    found = cv2.remap(window, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(-1, *patch.shape)
+    best = int((weights * np.square(found - patch)).sum((1, 2, 3)).argmin())
+    return places[best, 0, 0], found[best]
+
+
+def _weights(patch: np.ndarray, near: float) -> Any:
+    """How much each pixel of a patch (S, S, 3) counts: (S, S, 3) float32 that sum to 1."""
+    half = len(patch) // 2
+    colour = np.square(patch - patch[half, half]).sum(-1)
+    weights = np.exp(-_squared_distance(half) / (2 * near**2)) * (np.exp(-colour / (2 * OWN_COLOUR**2)) + 1e-4)
+    return np.repeat((weights / weights.sum() / 3).astype(np.float32)[..., None], 3, -1)
+
+
+def _squared_distance(reach: int) -> np.ndarray:
+    axis = np.arange(-reach, reach + 1)
+    return axis[:, None] ** 2 + axis[None] ** 2
+
+
+def _correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> float:
+    """Weighted normalised correlation of two patches, each channel without its own mean; 0 for a flat one."""
+    weights = weights / weights.sum((0, 1))
+    a, b = (patch - (weights * patch).sum((0, 1)) for patch in (a, b))
+    spread = float((weights * a * a).sum() * (weights * b * b).sum())
+    return float((weights * a * b).sum()) / spread**0.5 if spread > 1 else 0.0

@@ -1,0 +1,142 @@
+"""The report's pictures: GIFs side by side and contact sheets, with the numbers beneath."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from models.drawing import contact_sheet, draw_tracks, side_by_side
+from models.evaluation.experiment import Case
+from models.evaluation.measure import Measured
+from models.metrics import equivalent_pixels
+from models.video import encode_gif
+
+SHOWN_PICTURES = 2
+PANEL_WIDTH = 192
+SHEET_COLUMNS = 5
+COLOURS = 128
+FPS = 6
+
+
+Results = Mapping[str, Mapping[str, list[Measured]]]
+
+
+class Figure(NamedTuple):
+    """title; file, relative to the page; lines of numbers beneath."""
+
+    title: str
+    file: str
+    lines: tuple[str, ...] = ()
+
+
+class Section(NamedTuple):
+    title: str
+    note: str
+    figures: list[Figure]
+
+
+class Shown:
+    """The videos of the first pictures of each set of cases, which the report shows."""
+
+    def __init__(self, cases: Mapping[str, Sequence[Case]]):
+        self._pictures = {
+            key: list(dict.fromkeys(case.picture for case in of_set))[:SHOWN_PICTURES] for key, of_set in cases.items()
+        }
+        self._videos: dict[tuple[str, str, int], np.ndarray] = {}
+
+    def keep(self, key: str, method: str, case: Case, video: np.ndarray) -> None:
+        """Remember a video (T, H, W, 3) if its picture is one of those shown."""
+        if case.picture in self._pictures[key]:
+            self._videos[key, method, case.number] = video
+
+    def number(self, key: str, case: Case) -> int | None:
+        """Which of the shown pictures of its set a case has; None: none of them."""
+        shown = self._pictures[key]
+        return shown.index(case.picture) if case.picture in shown else None
+
+    def video(self, key: str, method: str, case: Case) -> np.ndarray:
+        return self._videos[key, method, case.number]
+
+
+def draw(folder: Path, results: Results, shown: Shown, tracker: str) -> list[Section]:
+    """Write the pictures into `folder`, emptied first; what the page shows, with numbers by `tracker`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    two_loras = ["controlnet", "camera_lora", "object_lora"]
+    scales = list(results["many_strokes"])
+    sheets = [
+        _sheet(folder, "camera LoRA, camera strokes", "cam_mc", "camera_lora", results, shown),
+        _sheet(folder, "object LoRA, object strokes", "obj_mc", "object_lora", results, shown),
+    ]
+    gifs = [
+        (
+            "The same object stroke, two LoRAs (Fig 6)",
+            "The camera LoRA should take the whole scene along, the object LoRA the object alone.",
+            ("obj_mc", two_loras, 2),
+        ),
+        (
+            "Camera-free guidance, λ_trajs rising (Fig 7)",
+            "Many equal strokes on one object: as λ_trajs rises the background should come to rest.",
+            ("many_strokes", scales, 1),
+        ),
+        ("Camera strokes", "", ("cam_mc", two_loras, 1)),
+        (
+            "Camera strokes over a picture with an object",
+            "The object should move with its surroundings.",
+            ("scenes", ["camera_lora"], 1),
+        ),
+    ]
+    return [
+        Section("Contact sheets", "One trajectory a row, time from left to right.", [s for s in sheets if s]),
+        *(Section(title, note, _gifs(folder, *what, results, shown, tracker)) for title, note, what in gifs),
+    ]
+
+
+def _sheet(folder: Path, title: str, key: str, method: str, results: Results, shown: Shown) -> Figure:
+    cases = [video.case for video in results[key][method] if shown.number(key, video.case) == 0]
+    rows = [draw_tracks(shown.video(key, method, case), case.wanted, _scale(case)) for case in cases]
+    file = f"sheet-{method}.png"
+    Image.fromarray(contact_sheet(rows, SHEET_COLUMNS)).save(folder / file)
+    return Figure(title, file)
+
+
+def _gifs(
+    folder: Path,
+    key: str,
+    methods: list[str],
+    pictures: int,
+    results: Results,
+    shown: Shown,
+    tracker: str,
+) -> list[Figure]:
+    figures = []
+    for of_case in zip(*(results[key][name] for name in methods), strict=True):
+        case = of_case[0].case
+        number = shown.number(key, case)
+        if number is None or number >= pictures:
+            continue
+        panels = [draw_tracks(shown.video(key, name, case), case.wanted, _scale(case)) for name in methods]
+        file = f"{key}-{number}-{case.trajectory}.gif"
+        (folder / file).write_bytes(encode_gif(side_by_side(panels, methods), FPS, COLOURS))
+        lines = tuple(f"{name}: {_numbers(video, tracker)}" for name, video in zip(methods, of_case, strict=True))
+        figures.append(Figure(case.trajectory.replace("_", " "), file, lines))
+    return figures
+
+
+def _numbers(video: Measured, tracker: str) -> str:
+    """Error, what the background and the object do, in pixels at 384x256-equivalent and shares of the stroke."""
+    motion, width = video.motions[tracker], video.case.first_frame.shape[1]
+    parts = [f"error {equivalent_pixels(motion.error.px, width):.1f} px" + (" (lost)" if motion.error.lost else "")]
+    if motion.background is not None:
+        moved = equivalent_pixels(motion.background.px, width)
+        parts.append(f"background {moved:.1f} px, {100 * motion.background.share:.0f} % of the stroke")
+    if motion.object_alone is not None:
+        parts.append(f"object against background {equivalent_pixels(motion.object_alone.px, width):.1f} px")
+    return "; ".join(parts)
+
+
+def _scale(case: Case) -> int:
+    return max(1, round(PANEL_WIDTH / case.first_frame.shape[1]))
