@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +21,7 @@ import cv2
 from tqdm import tqdm
 
 from stages.params import Compute
+from stages.tracking import note_throughput
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,8 +48,10 @@ def map_items(
     backend = {"serial": _serial, "processes": _processes, "dask": _dask}[compute.backend]
     if not items:
         return
+    start = time.monotonic()
     results = backend(function, items, compute, crashed, one_per_accelerator)
     yield from tqdm(results, total=len(items), desc=title, unit="item", disable=None)
+    note_throughput(title, len(items), time.monotonic() - start)
 
 
 def _serial(function, items, compute, crashed, one_per_accelerator) -> Iterator:

@@ -1,4 +1,7 @@
-"""A page about the curated data: `python -m stages.curation_report` writes reports/curation/index.html."""
+"""What curation did, of both splits: `python -m stages.curation_report`.
+
+Writes metrics/curation.json and reports/curation/index.html.
+"""
 
 import json
 import shutil
@@ -10,12 +13,19 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from models.curation.report import funnel, histogram, sparse_draw, write_report
-from models.drawing import contact_sheet, draw_tracks
-from models.video import encode_gif, read_video
+from models.curation import pictures
+from models.curation.report import (
+    Figure,
+    Pictures,
+    histograms,
+    reasons,
+    split_figures,
+    with_durations,
+    write_report,
+)
+from models.video import read_video
 from stages.contracts import (
     ContractError,
-    CuratedClip,
     clips_folder,
     curated_clips,
     read_clips,
@@ -24,121 +34,78 @@ from stages.contracts import (
 )
 from stages.items import write_atomically
 from stages.params import SPLITS, Params, ParamsError, Split, load_params
-from stages.tracking import TIMING_FILE
+from stages.tracking import THROUGHPUT_FILE, timed
 
+METRICS = Path("metrics/curation.json")
 REPORT = Path("reports/curation")
-STAGES = ("collect", "clips", "captions", "tracks", "sparse_flows")
-HEIGHT = 160  # of a shown frame, pixels, about
+QUALITY = 85  # of JPEG
 
 
 def run(params: Params) -> None:
     shutil.rmtree(REPORT, ignore_errors=True)
-    REPORT.mkdir(parents=True)
-    tables = {split: read_clips(split) for split in SPLITS}
-    write_report(
-        REPORT / "index.html",
-        [
-            {
-                "name": split,
-                "funnel": funnel(table),
-                "histograms": histograms(table),
-                "pictures": pictures(split, table, params),
-            }
-            for split, table in tables.items()
+    figures: dict[str, Any] = {}
+    charts: dict[str, Any] = {}
+    why: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
+    for split in SPLITS:
+        rows = with_durations(read_clips(split), params.video.clip_frames)
+        figures[split], charts[split], why[split] = split_figures(rows), histograms(rows), reasons(rows)
+        shown[split] = draw(split, rows, params)
+    write_atomically(METRICS, (json.dumps(figures, indent=2) + "\n").encode())
+    throughput = json.loads(THROUGHPUT_FILE.read_text(encoding="utf-8")) if THROUGHPUT_FILE.exists() else {}
+    write_report(REPORT / "index.html", figures, charts, why, shown, throughput)
+
+
+def draw(split: Split, rows: pd.DataFrame, params: Params) -> Pictures:
+    """Draw the pictures of a split below REPORT, of clips spread over the motion scores."""
+    settings, folder = params.curation_report, clips_folder(split)
+    kept = _spread(rows[rows["status"] == "kept"], settings.sheets)
+    waiting = rows[
+        (rows["status"] == "dropped") & rows["clip_id"].map(lambda i: (folder / f"dropped/{i}.mp4").exists())
+    ]
+    examples = _spread(kept, settings.examples)
+    parts = {clip.clip_id: clip for clip in curated_clips(split)} if len(examples) else {}
+    tracks, draws = [], []
+    for row in examples.itertuples():
+        clip = parts[row.clip_id]
+        frames, points, visibility = read_video(clip.video)[0], *read_tracks(clip.tracks)
+        sheet = pictures.tracks_sheet(frames, points, visibility)
+        tracks.append(_save(sheet, f"{split}-tracks-{row.clip_id}.jpg", [row.video, f"camera: {row.camera}"]))
+        drawn = pictures.draws_sheet(frames[0], points, visibility, read_draws(clip.draws))
+        draws.append(_save(drawn, f"{split}-draws-{row.clip_id}.jpg", [row.video, clip.caption]))
+    return Pictures(
+        kept=[_strip(split, row, folder / f"{row.clip_id}.mp4") for row in kept.itertuples()],
+        dropped=[
+            _strip(split, row, folder / f"dropped/{row.clip_id}.mp4")
+            for row in _spread(waiting, settings.sheets).itertuples()
         ],
-        throughput({split: len(table) for split, table in tables.items()}),
+        tracks=tracks,
+        draws=draws,
     )
 
 
-def histograms(clips: pd.DataFrame) -> dict[str, list]:
-    """Of all clips that were measured, the dropped ones too."""
-    measured = clips[clips["motion_score"].notna()]
-    seconds = (measured["scene_end"] - measured["scene_start"]) / measured["fps"]
-    return {
-        "motion score": histogram(measured["motion_score"]),
-        "length of the scene, seconds": histogram(seconds.dropna()),
-        "frame interval": histogram(measured["interval"].dropna()),
-        "width of the raw video, pixels": histogram(measured["width"].dropna()),
-    }
-
-
-def pictures(split: Split, table: pd.DataFrame, params: Params) -> dict[str, list[tuple[str, str]]]:
-    """Contact sheets and moving pictures of clips spread over the motion scores; section -> (title, file)."""
-    shown = params.curation_report
-    clips = {clip.clip_id: clip for clip in curated_clips(split)}
-    kept = _spread(table[table["clip_id"].isin(clips)], shown.sheets)
-    low = table[[(clips_folder(split) / "dropped" / f"{clip_id}.mp4").exists() for clip_id in table["clip_id"]]]
-    dropped = [(row, clips_folder(split) / "dropped" / f"{row.clip_id}.mp4") for row in _spread(low, shown.sheets)]
-    scale = max(1, round(HEIGHT / params.video.height))
-    moving = [clips[row.clip_id] for row in _spread(table[table["clip_id"].isin(clips)], shown.animations)]
-    return {
-        "Kept, motion rising": [
-            _sheet(f"{split}-kept-{row.clip_id}", clips[row.clip_id].video, _score(row)) for row in kept
-        ],
-        "Dropped for little motion": [
-            _sheet(f"{split}-dropped-{row.clip_id}", video, f"{_score(row)}; {row.reason}") for row, video in dropped
-        ],
-        "Tracks": [_tracks(split, clip, scale) for clip in moving],
-        "Sparse draws, and the flow maps that they become": [_draw(split, clip, scale) for clip in moving],
-    }
-
-
-def throughput(videos: dict[Split, int]) -> list[dict[str, Any]]:
-    """Seconds and videos per second of each curation stage's last run."""
-    known = json.loads(TIMING_FILE.read_text(encoding="utf-8")) if TIMING_FILE.exists() else {}
-    rows = []
-    for stage in STAGES:
-        for split, count in videos.items():
-            if seconds := known.get(f"{stage}@{split}"):
-                rows.append({"stage": f"{stage}, {split}", "seconds": seconds, "per_second": count / seconds})
-    return rows
-
-
-def _spread(rows: pd.DataFrame, count: int) -> list[Any]:
+def _spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     """Up to `count` rows, evenly over the motion scores."""
     ordered = rows.sort_values(["motion_score", "clip_id"])
-    chosen = np.unique(np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int))
-    return list(ordered.iloc[chosen].itertuples())
+    return ordered.iloc[np.unique(np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int))]
 
 
-def _score(row: Any) -> str:
-    return f"{row.video}: motion score {row.motion_score:.0f}"
+def _strip(split: Split, row: Any, video: Path) -> Figure:
+    measures = f"motion {row.motion_score:.0f}, camera: {row.camera}, interval {row.interval}"
+    lines = [row.video, measures, *([row.reason] if row.reason else [])]
+    return _save(pictures.strip(read_video(video)[0]), f"{split}-{row.clip_id}.jpg", lines)
 
 
-def _sheet(name: str, video: Path, title: str) -> tuple[str, str]:
-    sheet = Image.fromarray(contact_sheet([read_video(video)[0]]))
-    sheet.thumbnail((560, HEIGHT))
-    sheet.save(REPORT / f"{name}.jpg", quality=88)
-    return title, f"{name}.jpg"
-
-
-def _tracks(split: Split, clip: CuratedClip, scale: int) -> tuple[str, str]:
-    tracks, visibility = read_tracks(clip.tracks)
-    shown = np.flatnonzero(visibility.all(0))[::2]
-    video = draw_tracks(read_video(clip.video)[0], tracks[:, shown], scale)
-    return _animated(f"{split}-tracks-{clip.clip_id}", video, clip.caption or clip.clip_id)
-
-
-def _draw(split: Split, clip: CuratedClip, scale: int) -> tuple[str, str]:
-    tracks, visibility = read_tracks(clip.tracks)
-    chosen = read_draws(clip.draws)[0]
-    chosen = chosen[chosen >= 0]
-    video = sparse_draw(read_video(clip.video)[0], tracks[:, chosen], visibility[:, chosen], scale)
-    return _animated(f"{split}-draw-{clip.clip_id}", video, f"{len(chosen)} of {tracks.shape[1]} tracks")
-
-
-def _animated(name: str, video: np.ndarray, title: str) -> tuple[str, str]:
-    write_atomically(REPORT / f"{name}.gif", encode_gif(video[::2], fps=6))
-    return title, f"{name}.gif"
-
-
-def main() -> None:
-    try:
-        run(load_params())
-    except (ParamsError, ContractError) as error:
-        sys.exit(f"curation_report: {error}")
-    print(f"curation_report: {REPORT / 'index.html'}")
+def _save(image: Image.Image, name: str, lines: list[str]) -> Figure:
+    folder = REPORT / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    image.save(folder / name, quality=QUALITY)
+    return Figure(f"pictures/{name}", [line for line in lines if line])
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        with timed("curation_report"):
+            run(load_params())
+    except (ParamsError, ContractError) as error:
+        sys.exit(f"curation_report: {error}")

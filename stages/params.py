@@ -137,7 +137,7 @@ class SparseFlows(Section):
 
 class CurationReport(Section):
     sheets: Count
-    animations: Count
+    examples: Count
 
 
 class Pretrain(Section):

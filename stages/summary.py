@@ -8,11 +8,12 @@ from stages.params import SPLITS, Params, load_params
 MADE = {
     "clips, one row per video": [f"data/clips/{split}/clips.parquet" for split in SPLITS],
     "report on the clips": ["reports/curation/index.html"],
+    "what curation did": ["metrics/curation.json", "reports/curation/index.html"],
     "model, one folder": ["artifacts/model"],
     "loss curves": [f"artifacts/{stage}/loss.csv" for stage in ("motion_controlnet", "camera_lora", "object_lora")],
     "evaluation": ["metrics/evaluation.json", "reports/evaluation/index.html"],
     "registration": ["metrics/registration.json"],
-    "seconds per stage": ["metrics/timing.json"],
+    "seconds per stage": ["metrics/timing.json", "metrics/throughput.json"],
 }
 LOOK = {
     "numbers": "dvc metrics show",

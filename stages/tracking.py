@@ -6,7 +6,8 @@
         run.weights("artifacts/camera_lora")
 
 Runs are tied to code and data by tags (`git_commit`, `dvc_lock`, `weights.<name>`), never the other way round: run ids
-and times do not enter the outputs of DVC. Seconds per stage go to metrics/timing.json, which is no output of DVC.
+and times do not enter the outputs of DVC. Seconds per stage go to metrics/timing.json, items and seconds of those that
+work item by item to metrics/throughput.json, which are no outputs of DVC.
 """
 
 import json
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
 
 TIMING_FILE = Path("metrics/timing.json")
+THROUGHPUT_FILE = Path("metrics/throughput.json")
 SECONDS_BETWEEN_SENDS = 5.0
 MOST_METRICS_PER_SEND = 500
 
@@ -120,12 +122,21 @@ def timed(name: str) -> Iterator[None]:
     """Write the seconds that the body took to metrics/timing.json, unless it fails."""
     start = time.monotonic()
     yield
-    seconds = round(time.monotonic() - start, 2)
-    TIMING_FILE.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(TIMING_FILE.with_suffix(".lock")):
-        known = json.loads(TIMING_FILE.read_text(encoding="utf-8")) if TIMING_FILE.exists() else {}
-        text = json.dumps(known | {name: seconds}, indent=2, sort_keys=True) + "\n"
-        write_atomically(TIMING_FILE, text.encode())
+    _note(TIMING_FILE, name, round(time.monotonic() - start, 2))
+
+
+def note_throughput(name: str, items: int, seconds: float) -> None:
+    """Write how long a stage took for how many items to metrics/throughput.json, which is no output of DVC."""
+    _note(THROUGHPUT_FILE, name, {"items": items, "seconds": round(seconds, 2)})
+
+
+def _note(path: Path, name: str, value: Any) -> None:
+    """Set one entry of a JSON file that several stages may write at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        text = json.dumps(known | {name: value}, indent=2, sort_keys=True) + "\n"
+        write_atomically(path, text.encode())
 
 
 def connect(settings: MLflow) -> tuple[Any, str]:

@@ -1,39 +1,112 @@
-"""The page reports/curation/index.html: what became of the raw videos, and what the curated clips look like."""
+"""The page reports/curation/index.html and the figures of metrics/curation.json."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 import pandas as pd
-import torch
-from torchvision.utils import flow_to_image
 
-from models.drawing import draw_tracks
-from models.flow_maps import flow_map
+from models.page import render_page
 
-BINS = 12
+STEPS = {
+    "collect": "file there and readable",
+    "decode": "decodes to the end",
+    "shape": "not too long and thin",
+    "length": "longest scene long enough",
+    "duplicate": "no duplicate or near-duplicate",
+    "quality": "not black, frozen, dark or blurred",
+    "camera": "camera moves as wanted",
+    "motion": "not among the least motion",
+    "balance": "its camera class not too common",
+}
+BINS = 16
+MOST_REASONS = 30
 
 
 class Bar(NamedTuple):
-    """A histogram's bar: its range, and how many of the values lie in it."""
-
-    low: float
-    high: float
-    values: int
+    label: str
+    kept: int
+    dropped: int
 
 
-def funnel(clips: pd.DataFrame) -> list[tuple[str, int]]:
-    """How many videos came in, how many were dropped for which kind of reason, most first, and how many are left.
+class Histogram(NamedTuple):
+    """Bars of clips that are kept, and on top of them of those that are dropped."""
 
-    Args:
-        clips: one row per video, with `status` and `reason`. Reasons that differ in numbers or names are one kind.
-    """
-    dropped = clips.loc[clips["status"] == "dropped", "reason"].map(kind_of).value_counts()
-    kept = int((clips["status"] == "kept").sum())
-    return [("raw videos", len(clips)), *((kind, -int(n)) for kind, n in dropped.items()), ("kept", kept)]
+    title: str
+    bars: list[Bar]
+
+    @property
+    def highest(self) -> int:
+        return max((bar.kept + bar.dropped for bar in self.bars), default=0)
+
+
+class Figure(NamedTuple):
+    """file: relative to the page. lines: what is said beneath it."""
+
+    file: str
+    lines: Sequence[str]
+
+
+class Pictures(NamedTuple):
+    kept: list[Figure]
+    dropped: list[Figure]
+    tracks: list[Figure]
+    draws: list[Figure]
+
+
+def split_figures(rows: pd.DataFrame) -> dict[str, Any]:
+    """Numbers of one split. rows: clips.parquet, with `seconds` and `clip_seconds` from `with_durations`."""
+    left, funnel = len(rows), {"listed": len(rows)}
+    for step in STEPS:
+        left -= int((rows["step"] == step).sum())
+        funnel[step] = left
+    kept = rows[rows["status"] == "kept"]
+    return {
+        "funnel": funnel,
+        "kept": len(kept),
+        "hours": {"source": _hours(rows["seconds"]), "kept": _hours(kept["clip_seconds"])},
+        "train": int((kept["subset"] == "train").sum()),
+        "eval": int((kept["subset"] == "eval").sum()),
+        "camera": {str(name): int(count) for name, count in kept["camera"].value_counts().sort_index().items()},
+        **{name: _spread(kept[name]) for name in ("motion_score", "strength", "object_share", "clip_seconds")},
+    }
+
+
+def with_durations(rows: pd.DataFrame, clip_frames: int) -> pd.DataFrame:
+    """The rows with `seconds` of the source and `clip_seconds` that the clip spans of it; NaN where unknown."""
+    fps = rows["fps"].where(rows["fps"] > 0).astype(float)
+    return rows.assign(
+        seconds=rows["frames"].astype(float) / fps,
+        clip_seconds=rows["interval"].astype(float) * (clip_frames - 1) / fps,
+    )
+
+
+def histograms(rows: pd.DataFrame) -> list[Histogram]:
+    """Of all videos that were measured: clips first, then their sources."""
+    aspect = (rows["width"].astype(float) / rows["height"].astype(float)).round(2)
+    return [
+        _numbers("motion score (Frobenius norm, pixels)", rows["motion_score"], rows),
+        _numbers("seconds that the clip spans", rows["clip_seconds"], rows),
+        _names("camera class", rows["camera"], rows),
+        _numbers("camera motion, share of the diagonal", rows["strength"], rows),
+        _numbers("share of the picture that does not go with the camera", rows["object_share"], rows),
+        _numbers("brightness", rows["brightness"], rows),
+        _numbers("sharpness (variance of the Laplacian)", rows["sharpness"], rows),
+        _numbers("seconds of the source video", rows["seconds"], rows),
+        _names("resolution", rows["width"].astype("string") + "x" + rows["height"].astype("string"), rows),
+        _names("frames per second", rows["fps"].round(2).astype("string"), rows),
+        _names("aspect", aspect.astype("string"), rows),
+    ]
+
+
+def reasons(rows: pd.DataFrame) -> list[tuple[str, int, str]]:
+    """Kinds of reasons for dropping, the commonest first: reason, how often, an example."""
+    dropped = rows[rows["status"] == "dropped"]
+    groups = dropped.groupby(dropped["reason"].map(kind_of))
+    table = [(str(kind), len(group), str(group.iloc[0]["video"])) for kind, group in groups]
+    return sorted(table, key=lambda row: (-row[1], row[0]))[:MOST_REASONS]
 
 
 def kind_of(reason: str) -> str:
@@ -42,35 +115,65 @@ def kind_of(reason: str) -> str:
     return re.sub(r"\d+(\.\d+)?", "…", head).strip()
 
 
-def histogram(values: Sequence[float]) -> list[Bar]:
-    """Bars of equal width over the values' range; none without values."""
-    if len(values) == 0:
-        return []
-    counts, edges = np.histogram(np.asarray(values, float), BINS)
-    return [Bar(low, high, int(n)) for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True)]
-
-
-def sparse_draw(frames: np.ndarray, tracks: np.ndarray, visibility: np.ndarray, scale: int) -> np.ndarray:
-    """A sparse draw and the flow map that it becomes, beside each other: video (T, scale H, 2 scale W, 3) uint8.
-
-    Args:
-        frames: (T, H, W, 3) uint8.
-        tracks, visibility: (T, n, 2) pixels and (T, n).
-    """
-    height, width = frames.shape[1:3]
-    maps = flow_map(torch.from_numpy(tracks)[None], torch.from_numpy(visibility)[None], height, width)[0]
-    coloured = flow_to_image(maps.transpose(0, 1).contiguous()).permute(0, 2, 3, 1).numpy()
-    large = coloured.repeat(scale, axis=1).repeat(scale, axis=2)
-    return np.concatenate([draw_tracks(frames, tracks, scale), large], axis=2)
-
-
-def write_report(path: Path, splits: list[dict[str, Any]], throughput: list[dict[str, Any]]) -> None:
-    """Write the page.
-
-    Args:
-        splits: one for each split: `name`, `funnel`, `histograms` by title, and `pictures`, section -> (title, file).
-        throughput: rows of `stage`, `seconds` and `per_second`.
-    """
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
-    page = environment.get_template("report.html.j2").render(splits=splits, throughput=throughput)
+def write_report(
+    path: Path,
+    figures: Mapping[str, Any],
+    charts: Mapping[str, list[Histogram]],
+    why: Mapping[str, list[tuple[str, int, str]]],
+    pictures: Mapping[str, Pictures],
+    throughput: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Write the page. `figures`, `charts`, `why` and `pictures` by split; `throughput` by `stage@split`."""
+    page = render_page(
+        Path(__file__).with_name("report.html.j2"),
+        figures=figures,
+        charts=charts,
+        why=why,
+        pictures=pictures,
+        throughput=throughput,
+        steps=STEPS,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
+
+
+def _numbers(title: str, values: pd.Series, rows: pd.DataFrame) -> Histogram:
+    """BINS equal bins from the least value to the 99th percentile; what is above that is in the last one."""
+    known = values.dropna().astype(float)
+    if known.empty:
+        return Histogram(title, [])
+    low, high = float(known.min()), float(known.quantile(0.99))
+    if low >= high:
+        return _names(title, known.map("{:.4g}".format), rows)
+    edges = np.linspace(low, high, BINS + 1)
+    place = np.clip(np.digitize(known, edges) - 1, 0, BINS - 1)
+    kept = (rows.loc[known.index, "status"] == "kept").to_numpy()
+    bars = [
+        Bar(f"{edges[i]:.3g}", int((kept & (place == i)).sum()), int((~kept & (place == i)).sum())) for i in range(BINS)
+    ]
+    return Histogram(title, bars)
+
+
+def _names(title: str, values: pd.Series, rows: pd.DataFrame) -> Histogram:
+    """The BINS commonest values, the others together."""
+    known = values.dropna()
+    common = list(known.value_counts().index[: BINS - 1])
+    named = known.where(known.isin(common), "others")
+    kept = rows.loc[known.index, "status"] == "kept"
+    bars = []
+    for name in [*sorted(common), "others"]:
+        here = named == name
+        if here.any():
+            bars.append(Bar(str(name), int((here & kept).sum()), int((here & ~kept).sum())))
+    return Histogram(title, bars)
+
+
+def _hours(seconds: pd.Series) -> float:
+    return round(float(seconds.sum()) / 3600, 3)
+
+
+def _spread(values: pd.Series) -> dict[str, float] | None:
+    known = values.dropna().astype(float)
+    if known.empty:
+        return None
+    return {f"p{share:02d}": round(float(known.quantile(share / 100)), 4) for share in (5, 50, 95)}

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from models.evaluation.paper import TABLE_1
 from models.evaluation.pictures import Section
+from models.page import render_page
 
 TITLES = {
     "still": "still copy of the picture",
@@ -35,12 +34,8 @@ def title_of(method: str) -> str:
 
 def write_report(path: Path, figures: dict[str, Any], sections: list[Section]) -> None:
     """Write the page for the figures of metrics/evaluation.json and the pictures."""
-    folder = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    template = environment.get_template("report.html.j2")
-    page = template.render(
-        figures=figures, sections=sections, title_of=title_of, leakage_rows=LEAKAGE_ROWS, table_1=TABLE_1
+    template = Path(__file__).with_name("report.html.j2")
+    page = render_page(
+        template, figures=figures, sections=sections, title_of=title_of, leakage_rows=LEAKAGE_ROWS, table_1=TABLE_1
     )
     path.write_text(page, encoding="utf-8")

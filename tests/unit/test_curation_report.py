@@ -1,10 +1,26 @@
-"""The numbers behind the page about the curated clips."""
+"""The numbers and pictures of the page about curation."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from models.curation.report import funnel, histogram, kind_of, sparse_draw
+from models.curation.pictures import draws_sheet, strip, tracks_sheet
+from models.curation.report import Figure, Pictures, histograms, kind_of, reasons, split_figures, with_durations
+from models.curation.report import write_report as write
+
+
+def row(video, step=None, **changes):
+    size = {"width": 160, "height": 120, "fps": 10.0, "frames": 40, "interval": 2, "subset": "train"}
+    measures = dict.fromkeys(("brightness", "sharpness", "strength", "object_share"), 0.5)
+    status = {"status": "dropped" if step else "kept", "step": step, "reason": f"{step}: 3" if step else ""}
+    return {"video": video, "motion_score": 2.0, "camera": "pan"} | size | measures | status | changes
+
+
+def table(rows):
+    return with_durations(pd.DataFrame(rows).convert_dtypes(), clip_frames=16)
+
+
+ROWS = [row("a.mp4"), row("b.mp4", "motion"), row("c.mp4", "motion", fps=0.0), row("d.mp4", "collect", fps=None)]
 
 
 @pytest.mark.parametrize(
@@ -19,29 +35,54 @@ def test_reasons_that_differ_in_numbers_and_names_are_one_kind(reason, kind):
     assert kind_of(reason) == kind
 
 
-def test_the_funnel_loses_what_was_dropped():
-    clips = pd.DataFrame(
-        {
-            "status": ["kept", "dropped", "dropped", "dropped"],
-            "reason": ["", "little motion: score 3", "little motion: score 4", "too short: 2 frames"],
-        }
-    )
-    steps = funnel(clips)
-    assert steps == [("raw videos", 4), ("little motion", -2), ("too short", -1), ("kept", 1)]
-    assert sum(n for _, n in steps[:-1]) == steps[-1][1]
+def test_the_funnel_loses_at_each_step_what_it_dropped():
+    figures = split_figures(table(ROWS))
+    assert figures["funnel"]["listed"] == 4 and figures["funnel"]["collect"] == figures["funnel"]["camera"] == 3
+    assert figures["funnel"]["balance"] == figures["kept"] == figures["camera"]["pan"] == 1
+    assert figures["clip_seconds"]["p50"] == 3.0
+    assert reasons(table(ROWS)) == [("motion", 2, "b.mp4"), ("collect", 1, "d.mp4")]
 
 
-def test_a_histogram_counts_every_value():
-    bars = histogram([1, 2, 2, 5])
-    assert sum(bar.values for bar in bars) == 4
-    assert (bars[0].low, bars[-1].high) == (1, 5)
-    assert histogram([]) == []
-    assert sum(bar.values for bar in histogram([144.0] * 3)) == 3
+def test_a_histogram_counts_every_value_that_is_known():
+    scores = [row(f"{i}.mp4", None if i < 90 else "motion", motion_score=float(i**3)) for i in range(100)]
+    charts = {chart.title.split(",")[0]: chart for chart in histograms(table(scores))}
+    motion = charts["motion score (Frobenius norm"]
+    assert sum(bar.kept for bar in motion.bars) == 90 and sum(bar.dropped for bar in motion.bars) == 10
+    assert charts["camera class"].bars == [("pan", 90, 10)] and charts["camera class"].highest == 100
+    assert all(chart.bars == [] for chart in histograms(table(scores).iloc[:0]))
 
 
-def test_a_sparse_draw_stands_beside_its_flow_map():
-    tracks = np.tile(np.array([[[20.0, 16.0]]], np.float32), (4, 1, 1)) + np.arange(4)[:, None, None] * 3
-    video = sparse_draw(np.zeros((4, 32, 48, 3), np.uint8), tracks.astype(np.float32), np.ones((4, 1), bool), 2)
-    assert video.shape == (4, 64, 2 * 96, 3)
-    assert video[0, :, 96:].min() == 255
-    assert video[1, :, 96:].min() < 255
+def test_pictures_show_tracks_and_draws():
+    frames = np.full((5, 32, 48, 3), 200, np.uint8)
+    tracks = np.tile(np.mgrid[4:28:4j, 4:44:4j].reshape(2, -1).T[None, :, ::-1], (5, 1, 1)).astype(np.float32)
+    tracks[..., 0] += np.arange(5)[:, None]
+    visibility = np.ones((5, 16), bool)
+    assert strip(frames).size == (3 * 180, 120)
+    sheet = np.asarray(tracks_sheet(frames, tracks, visibility))
+    assert sheet.shape == (192, 4 * 288, 3) and (sheet != 200).any()
+    assert (np.asarray(tracks_sheet(frames, tracks, ~visibility)) == 200).all()
+    drawn = np.asarray(draws_sheet(frames[0], tracks, visibility, np.array([[5, -1], [-1, -1]], np.int32)))
+    assert drawn.shape == (384, 2 * 288, 3)
+    assert drawn[192:, :288].min() < 128 and drawn[192:, 288:].min() == 255 and (drawn[:192, 288:] == 200).all()
+
+
+def test_the_page_names_everything(tmp_path):
+    rows, empty = table(ROWS), table(ROWS).iloc[:0]
+    figures = {"mixed": split_figures(rows), "camera": split_figures(empty)}
+    charts = {"mixed": histograms(rows), "camera": histograms(empty)}
+    nothing = Pictures([], [], [], [])
+    shown = nothing._replace(kept=[Figure("pictures/a.jpg", ["<a>.mp4", "pan"])])
+    pictures = {"mixed": shown, "camera": nothing}
+    throughput = {"clips@mixed": {"items": 10, "seconds": 4.0}}
+    path = tmp_path / "reports" / "index.html"
+    write(path, figures, charts, {"mixed": reasons(rows), "camera": []}, pictures, throughput)
+    page = path.read_text(encoding="utf-8")
+    for text in (
+        "mixed: 1 clips of 4 videos",
+        "&lt;a&gt;.mp4",
+        "pictures/a.jpg",
+        "clips@mixed",
+        "2.50",
+        "camera: 0 clips",
+    ):
+        assert text in page, text
