@@ -11,12 +11,12 @@ import time
 from dataclasses import replace
 
 import numpy as np
-from stages.cases import camera_cases, object_cases, object_scenes
 
 from models.estimators import load_estimator
 from models.evaluation.experiment import Case, Method, generate
 from models.metrics import equivalent_pixels, interval, psnr, trajectory_error
 from models.pipeline import ImageConductorPipeline
+from stages.cases import camera_cases, object_cases, object_scenes
 from stages.evaluate import load_pipeline
 from stages.params import Params, load_params
 
