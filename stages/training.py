@@ -110,7 +110,7 @@ def run_training_stage(stage: str, output: Path, run: Callable[[Params, Listener
         if processes > 1 and "LOCAL_RANK" not in os.environ:
             sys.exit(subprocess.call(launch_command(stage, processes)))
         source = getattr(params, stage).source
-        if not PartialState().is_main_process:
+        if not PartialState(cpu=not torch.cuda.is_available()).is_main_process:
             if source is None:
                 run(params, _Nobody())
             return
@@ -161,8 +161,10 @@ def train(job: Job, foundation: Foundation, output: Path, run: Listener) -> None
     """
     keep_freed_memory()
     settings = job.settings
-    passes, rows = division(settings, PartialState().num_processes)
+    on_cpu = not torch.cuda.is_available()
+    passes, rows = division(settings, PartialState(cpu=on_cpu).num_processes)
     accelerator = Accelerator(
+        cpu=on_cpu,
         mixed_precision=settings.mixed_precision,
         gradient_accumulation_steps=passes,
         dataloader_config=DataLoaderConfiguration(split_batches=True),
@@ -252,8 +254,10 @@ def division(settings: Training, processes: int) -> tuple[int, int]:
 
 def place(foundation: Foundation, device: torch.device, dtype: torch.dtype) -> None:
     """Frozen networks to where they train the others: in the precision of the run, the codec in its own."""
-    foundation.unet.to(device, dtype)
-    foundation.image_controlnet.to(device, dtype)
+    for network in (foundation.unet, foundation.image_controlnet):
+        network.to(device)
+        if network.dtype != dtype:
+            network.to(dtype)
     foundation.vae.to(device)
 
 
