@@ -15,8 +15,8 @@ from unittest.mock import patch
 import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
