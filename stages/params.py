@@ -59,6 +59,8 @@ class Video(Section):
 class Synthetic(Section):
     mixed: Count
     camera: Count
+    moving_camera: Share
+    movers: Annotated[int, Field(ge=1, le=3)]
     width: Annotated[int, Field(ge=32)]
     height: Annotated[int, Field(ge=32)]
     frames: Range

@@ -15,6 +15,7 @@ from stages.latents import latents_folder, read_latents
 from stages.params import Params, Split, Training
 
 CLIPS_IN_MEMORY = 2048  # of 1 MB each at the paper's size
+AS_ONE = 0.15  # of the motion that tracks may deviate from it and still count as moving as one
 Strokes = Literal["dense", "sparse", "single"]
 
 
@@ -41,8 +42,22 @@ def chosen_strokes(tracks: Tensor, visibility: Tensor, draw: Sequence[int] | np.
     return tracks[:, chosen], visibility[:, chosen] & (chosen >= 0)
 
 
+def moves_as_one(tracks: Tensor, visibility: Tensor) -> bool:
+    """Whether all tracks (T, N, 2) that stay visible (T, N) move alike, as under a panning camera."""
+    seen = visibility.all(0)
+    if not seen.any():
+        return False
+    moved = (tracks - tracks[:1])[:, seen]
+    common = moved.median(1, keepdim=True).values
+    return bool((moved - common).norm(dim=-1).mean() <= AS_ONE * common.norm(dim=-1).mean())
+
+
 class TrainingItems(Dataset):
-    """Item i of a stage: a random run of frames of some clip, with its strokes, noise and the seed it came from."""
+    """Item i of a stage: a random run of frames of some clip, with its strokes, noise and the seed it came from.
+
+    `strokes` says what an item gets: all tracks (dense), a draw (sparse), or one stroke of the draw (single) where the
+    run moves as one; where it does not, one stroke would leave open how, and the draw stays whole.
+    """
 
     def __init__(self, split: Split, params: Params, settings: Training, strokes: Callable[[int], Strokes]):
         self.clips = curated_clips(split, "train")
@@ -64,7 +79,7 @@ class TrainingItems(Dataset):
         strokes = self.strokes(index)
         if strokes != "dense":
             draw = clip.draws[rng.integers(0, len(clip.draws))].copy()
-            if strokes == "single":
+            if strokes == "single" and moves_as_one(tracks, visibility):
                 draw[1:] = -1
             tracks, visibility = chosen_strokes(tracks, visibility, draw)
         generator = torch.Generator().manual_seed(int(rng.integers(0, 2**62)))
