@@ -70,9 +70,12 @@ class Scenes:
         return Scenes(**moved)
 
 
-def sample_scenes(kinds: list[Kind], frames: int, seeds: list[int]) -> Scenes:
-    """Draw one scene per (kind, seed): `camera` moves the camera only, `object` objects only, `mixed` both."""
-    drawn = [_sample_scene(kind, frames, seed) for kind, seed in zip(kinds, seeds, strict=True)]
+def sample_scenes(kinds: list[Kind], frames: int, seeds: list[int], movers: int = MAX_OBJECTS) -> Scenes:
+    """Draw one scene per (kind, seed): `camera` moves the camera only, `object` objects only, `mixed` both.
+
+    Up to `movers` of a scene's objects move, at least one; the others rest.
+    """
+    drawn = [_sample_scene(kind, frames, seed, movers) for kind, seed in zip(kinds, seeds, strict=True)]
     stacked: dict[str, Any] = {
         key: torch.from_numpy(np.stack([scene[key] for scene in drawn])) for key in drawn[0] if key != "captions"
     }
@@ -131,7 +134,7 @@ def moving_parts(scenes: Scenes, points: Tensor, width: int, height: int) -> Ten
     return torch.where((owner >= 0) & moves.gather(1, owner.clamp(min=0)), owner + 1, 0)
 
 
-def _sample_scene(kind: Kind, frames: int, seed: int) -> dict:
+def _sample_scene(kind: Kind, frames: int, seed: int, movers: int) -> dict:
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, MAX_OBJECTS + 1))
     background_name = rng.choice(list(BACKGROUNDS))
@@ -142,7 +145,7 @@ def _sample_scene(kind: Kind, frames: int, seed: int) -> dict:
     if kind != "camera":
         moving = rng.random(MAX_OBJECTS) < 0.75
         moving[0] = True
-        for k in range(count):
+        for k in range(min(count, movers)):
             if moving[k]:
                 path = _path(rng, frames, speed=rng.uniform(0.02, 0.07))
                 centres[k] = _bounce(start[k] + path, limit=np.array([ASPECT / 2 - 0.1, 0.4]))

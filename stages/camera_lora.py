@@ -13,20 +13,29 @@ from models.lora import add_lora, save_lora
 from models.networks import MotionControlNet
 from stages import motion_controlnet
 from stages.params import CameraLora, Params
-from stages.tracking import StageRun
-from stages.training import FOUNDATION, Job, Strokes, TrainingItems, run_training_stage, train
+from stages.training import FOUNDATION, Job, Listener, run_training_stage, train
+from stages.training_items import Strokes, TrainingItems
+from stages.validation import Validation
 
 OUTPUT = Path("artifacts/camera_lora")
 
 
-def run(params: Params, tracker: StageRun) -> None:
+def run(params: Params, tracker: Listener) -> None:
     settings = params.camera_lora
     network = MotionControlNet.from_pretrained(motion_controlnet.OUTPUT)
     parameters = add_lora(network, "camera", settings.rank, settings.seed)
     items = TrainingItems("camera", params, settings, lambda item: strokes(item, settings))
-    job = Job("camera_lora", settings, settings.steps, network, parameters, items)
+    job = Job(
+        "camera_lora",
+        settings,
+        settings.steps,
+        network,
+        parameters,
+        items,
+        Validation("camera", params, settings),
+        save=lambda: save_lora(network, "camera", OUTPUT),
+    )
     train(job, Foundation.load(FOUNDATION), OUTPUT, tracker)
-    save_lora(network, "camera", OUTPUT)
 
 
 def strokes(item: int, settings: CameraLora) -> Strokes:

@@ -70,7 +70,8 @@ def run(split: Split, params: Params) -> None:
 
 
 def plan_scenes(split: Split, params: Params) -> list[Scene]:
-    """What to draw: camera-only scenes for `camera`; for `mixed` by turns camera with objects, and objects alone.
+    """What to draw: camera-only scenes for `camera`; for `mixed` moving objects, in a share of the videos under a
+    moving camera.
 
     Raises:
         SourceError: more videos, or a higher collect.seed, than there are seeds.
@@ -85,16 +86,24 @@ def plan_scenes(split: Split, params: Params) -> list[Scene]:
             f"below {scenes.PRETRAIN_SEEDS // (2 * SEEDS_PER_SPLIT)}, or training would meet other stages' scenes"
         )
     first = seed * 2 * SEEDS_PER_SPLIT + (SEEDS_PER_SPLIT if split == "camera" else 0)
-    kinds: list[scenes.Kind] = ["camera"] if split == "camera" else ["mixed", "object"]
-    made_by = recipe([scenes, video, tracking], settings=[settings.width, settings.height, settings.fps])
+    made_by = recipe(
+        [scenes, video, tracking], settings=[settings.width, settings.height, settings.fps, settings.movers]
+    )
     low, high = settings.frames
     plan = []
     for index in range(count):
-        kind, number = kinds[index % len(kinds)], first + index
+        kind, number = _kind(split, index, settings.moving_camera), first + index
         frames = int(np.random.default_rng([number, 1]).integers(low, high + 1))
         name = item_id(made_by, kind, number, frames)
         plan.append(Scene(kind, number, frames, settings, name, videos_folder(split)))
     return plan
+
+
+def _kind(split: Split, index: int, moving_camera: float) -> scenes.Kind:
+    """Of video `index`; the videos under a moving camera are spread evenly through the mixed ones."""
+    if split == "camera":
+        return "camera"
+    return "mixed" if int((index + 1) * moving_camera) > int(index * moving_camera) else "object"
 
 
 def draw_video(item: Scene) -> dict:
@@ -104,7 +113,7 @@ def draw_video(item: Scene) -> dict:
     from models import scenes
 
     width, height = item.settings.width, item.settings.height
-    scene = scenes.sample_scenes([item.kind], item.frames, [item.seed])
+    scene = scenes.sample_scenes([item.kind], item.frames, [item.seed], item.settings.movers)
     path, truth = item.folder / f"{item.name}.mp4", item.folder / f"{item.name}.npz"
     if not truth.exists():
         points = torch.from_numpy(tracking.point_grid(width, height, TRUTH_GRID))

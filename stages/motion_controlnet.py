@@ -1,20 +1,23 @@
 """The motion ControlNet, dense then sparse, on mixed data (Sec 2.4): `python -m stages.motion_controlnet`.
 
-A fresh one beside the frozen foundation. Output: artifacts/motion_controlnet/, in diffusers' layout, and its loss.csv.
+A fresh one beside the frozen foundation. Output: artifacts/motion_controlnet/, in diffusers' layout, and its curves.
 """
 
 from pathlib import Path
 
+import numpy as np
+
 from models.foundation import Foundation
 from models.networks import motion_controlnet_like
-from stages.params import Params
-from stages.tracking import StageRun
-from stages.training import FOUNDATION, Job, TrainingItems, run_training_stage, train
+from stages.params import MotionControlNet, Params
+from stages.training import FOUNDATION, Job, Listener, run_training_stage, train
+from stages.training_items import Strokes, TrainingItems
+from stages.validation import Validation
 
 OUTPUT = Path("artifacts/motion_controlnet")
 
 
-def run(params: Params, tracker: StageRun) -> None:
+def run(params: Params, tracker: Listener) -> None:
     settings = params.motion_controlnet
     foundation = Foundation.load(FOUNDATION)
     network = motion_controlnet_like(
@@ -24,17 +27,26 @@ def run(params: Params, tracker: StageRun) -> None:
         foundation.codec_factor,
         settings.seed,
     )
-    last_dense = settings.dense_steps * settings.batch_size
-    items = TrainingItems("mixed", params, settings, lambda item: "dense" if item < last_dense else "sparse")
-    steps = settings.dense_steps + settings.sparse_steps
     network.requires_grad_(True)
-    train(
-        Job("motion_controlnet", settings, steps, network, list(network.parameters()), items),
-        foundation,
-        OUTPUT,
-        tracker,
+    job = Job(
+        "motion_controlnet",
+        settings,
+        settings.dense_steps + settings.sparse_steps,
+        network,
+        list(network.parameters()),
+        TrainingItems("mixed", params, settings, lambda item: strokes(item, settings)),
+        Validation("mixed", params, settings),
+        save=lambda: network.save_pretrained(OUTPUT),
+        patient_until=settings.dense_steps + settings.sparse_warmup_steps,
     )
-    network.save_pretrained(OUTPUT)
+    train(job, foundation, OUTPUT, tracker)
+
+
+def strokes(item: int, settings: MotionControlNet) -> Strokes:
+    """Dense in the first steps, then sparse; during the warm-up between them, sparse in a rising share of the steps."""
+    step = item // settings.batch_size
+    share = (step - settings.dense_steps + 1) / (settings.sparse_warmup_steps + 1)
+    return "sparse" if np.random.default_rng([settings.seed, 2, step]).random() < share else "dense"
 
 
 if __name__ == "__main__":

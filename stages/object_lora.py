@@ -13,13 +13,14 @@ from models.networks import MotionControlNet
 from models.orthogonal_loss import orthogonal_loss
 from stages import camera_lora, motion_controlnet
 from stages.params import Params
-from stages.tracking import StageRun
-from stages.training import FOUNDATION, Job, TrainingItems, run_training_stage, train
+from stages.training import FOUNDATION, Job, Listener, run_training_stage, train
+from stages.training_items import TrainingItems
+from stages.validation import Validation
 
 OUTPUT = Path("artifacts/object_lora")
 
 
-def run(params: Params, tracker: StageRun) -> None:
+def run(params: Params, tracker: Listener) -> None:
     settings = params.object_lora
     network = MotionControlNet.from_pretrained(motion_controlnet.OUTPUT)
     load_lora(network, "camera", camera_lora.OUTPUT)
@@ -31,9 +32,18 @@ def run(params: Params, tracker: StageRun) -> None:
             return {}
         return {"orthogonal_loss": settings.orthogonal_weight * orthogonal_loss(network, settings.orthogonal_loss)}
 
-    job = Job("object_lora", settings, settings.steps, network, parameters, items, extra_loss)
+    job = Job(
+        "object_lora",
+        settings,
+        settings.steps,
+        network,
+        parameters,
+        items,
+        Validation("mixed", params, settings),
+        save=lambda: save_lora(network, "object", OUTPUT),
+        extra_loss=extra_loss,
+    )
     train(job, Foundation.load(FOUNDATION), OUTPUT, tracker)
-    save_lora(network, "object", OUTPUT)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,8 @@ class Video(Section):
 class Synthetic(Section):
     mixed: Count
     camera: Count
+    moving_camera: Share
+    movers: Annotated[int, Field(ge=1, le=3)]
     width: Annotated[int, Field(ge=32)]
     height: Annotated[int, Field(ge=32)]
     frames: Range
@@ -187,6 +189,13 @@ class Latents(Section):
     batch_size: Count
 
 
+class Validation(Section):
+    every: Count
+    clips: Count
+    sampler_steps: Count
+    patience: Count | None
+
+
 class Training(Section):
     """What the three trained stages share. `source`: a folder whose weights are taken, and nothing is trained."""
 
@@ -199,12 +208,16 @@ class Training(Section):
     max_grad_norm: Positive
     checkpoint_every: Count
     mixed_precision: Precision
+    micro_batch_size: Count
+    gradient_checkpointing: bool
+    validation: Validation
 
 
 class MotionControlNet(Training):
     condition: Annotated[list[Condition], Field(min_length=1)]
     flow_scale: Positive
     dense_steps: Annotated[int, Field(ge=0)]
+    sparse_warmup_steps: Annotated[int, Field(ge=0)]
     sparse_steps: Annotated[int, Field(ge=0)]
 
 
@@ -260,6 +273,7 @@ class Compute(Section):
     backend: Literal["serial", "processes", "dask"]
     workers: Count | None
     address: str | None
+    training_processes: Count | None
 
     @model_validator(mode="after")
     def _dask_needs_an_address(self):

@@ -1,111 +1,84 @@
-"""What the three training stages share (Sec 2.4): items, loss, loop, checkpoints, curves.
+"""What the three training stages share (Sec 2.4): loss, loop, guard, curves; on one process or several.
 
 Everything random is drawn per item from the stage's seed, so a run that was interrupted, or that has more processes,
 sees the same items with the same noise.
 """
 
 import csv
-import hashlib
-import json
 import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Literal
+from typing import Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate import Accelerator, DataLoaderConfiguration, PartialState
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+from models.checkpointing import checkpoint_blocks
 from models.conditions import motion_condition
 from models.denoiser import denoise, first_frame_condition, image_residuals, motion_residuals, repeat_per_frame
 from models.diffusion import diffusion_loss, draw_timesteps, training_target
 from models.flow_maps import flow_map
 from models.foundation import Foundation, FoundationError
 from models.networks import MotionControlNet
-from stages.contracts import ContractError, curated_clips, read_draws, read_tracks
+from stages.checkpoint import Checkpoint, Progress
+from stages.contracts import ContractError
 from stages.items import weight_files
-from stages.latents import latents_folder, read_latents
 from stages.memory import keep_freed_memory
-from stages.params import Params, ParamsError, Split, Training, load_params
-from stages.tracking import StageRun, stage_run
+from stages.params import Compute, Params, ParamsError, Precision, Training, load_params
+from stages.tracking import stage_run
+from stages.training_items import TrainingItems
+from stages.validation import Validation
 
 FOUNDATION = Path("artifacts/foundation")
 WARMUP_SHARE = 0.05
-Strokes = Literal["dense", "sparse", "single"]
+DTYPES: dict[Precision, torch.dtype] = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-@dataclass(frozen=True)
-class Clip:
-    """One clip in memory: latents (T, C, h, w), text (L, D), tracks (T, N, 2), visibility (T, N), draws (D, n)."""
+class Listener(Protocol):
+    """Who is told about losses and errors while a stage trains."""
 
-    latents: Tensor
-    text: Tensor
-    tracks: Tensor
-    visibility: Tensor
-    draws: np.ndarray
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None: ...
 
 
-class TrainingItems(Dataset):
-    """Item i of a stage: a random run of frames of some clip, with its strokes, noise and the seed it came from."""
+@dataclass
+class Job:
+    """One training stage: what learns, on which items, for how long, what guards it, and how it is kept."""
 
-    def __init__(self, split: Split, params: Params, settings: Training, strokes: Callable[[int], Strokes]):
-        self.clips = curated_clips(split, "train")
-        if not self.clips:
-            raise ContractError(
-                f"data/clips/{split}: no clip to train on; add videos or lower clips.drop_share.{split}"
-            )
-        self.folder = latents_folder(split)
-        self.frames, self.seed, self.strokes = params.video.frames, settings.seed, strokes
-        self._cached: dict[int, Clip] = {}
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng([self.seed, index])
-        epoch, place = divmod(index, len(self.clips))
-        clip = self._clip(int(np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.clips))[place]))
-        start = int(rng.integers(0, len(clip.latents) - self.frames + 1))
-        run = slice(start, start + self.frames)
-        latents = clip.latents[run].transpose(0, 1).contiguous()
-        tracks, visibility = clip.tracks[run], clip.visibility[run]
-        strokes = self.strokes(index)
-        if strokes != "dense":
-            chosen = torch.from_numpy(clip.draws[rng.integers(0, len(clip.draws))]).long()
-            if strokes == "single":
-                chosen[1:] = -1
-            tracks, visibility = tracks[:, chosen], visibility[:, chosen] & (chosen >= 0)
-        generator = torch.Generator().manual_seed(int(rng.integers(0, 2**62)))
-        return {
-            "latents": latents,
-            "text": clip.text,
-            "tracks": tracks,
-            "visibility": visibility,
-            "noise": torch.randn(latents.shape, generator=generator),
-            "u": torch.rand((), generator=generator),
-        }
-
-    def _clip(self, number: int) -> Clip:
-        if number not in self._cached:
-            clip = self.clips[number]
-            latents, text = read_latents(self.folder.path(clip.clip_id))
-            tracks, visibility = (torch.from_numpy(part) for part in read_tracks(clip.tracks))
-            self._cached[number] = Clip(latents, text, tracks, visibility, read_draws(clip.draws))
-        return self._cached[number]
+    stage: str
+    settings: Training
+    steps: int
+    network: MotionControlNet
+    parameters: list[nn.Parameter]
+    items: TrainingItems
+    validation: Validation
+    save: Callable[[], None]
+    extra_loss: Callable[[], dict[str, Tensor]] = dict  # named, already weighted terms beside the denoising loss
+    patient_until: int = 0  # the step from which on validations without progress end the stage
 
 
 def denoising_loss(
-    foundation: Foundation, network: MotionControlNet, config: MotionControlNet, items: dict[str, Tensor], power: float
+    foundation: Foundation,
+    network: MotionControlNet,
+    config: MotionControlNet,
+    items: dict[str, Tensor],
+    power: float,
+    autocast: Callable[[], AbstractContextManager] = nullcontext,
 ) -> Tensor:
     """Eq. 1 and Eq. 3: || eps - eps_theta(z_t, t, c_txt, c_img, c_trajs) ||^2 for a batch of training items.
 
-    `network` is the motion ControlNet, perhaps wrapped for several processes; `config` is the bare one.
+    `network` is the motion ControlNet, perhaps wrapped for several processes; `config` is the bare one. The networks
+    run within `autocast`; what they are given and compared with is made in full precision.
     """
     latents, frames = items["latents"], items["latents"].shape[2]
     z_first = latents[:, :, 0]
@@ -116,36 +89,36 @@ def denoising_loss(
     height, width = (size * foundation.codec_factor for size in latents.shape[-2:])
     flow = flow_map(items["tracks"], items["visibility"], height, width)
     condition = motion_condition(config.config, foundation.vae, flow, items["tracks"], items["visibility"], z_first)
-    with torch.no_grad():
-        image = image_residuals(foundation.image_controlnet, timesteps, text, *first_frame_condition(z_first, frames))
-    residuals = image + motion_residuals(network, timesteps, text, condition)
-    prediction = denoise(foundation.unet, x_t, timesteps, text, z_first, residuals)
+    image_condition = first_frame_condition(z_first, frames)
+    with autocast():
+        with torch.no_grad():
+            image = image_residuals(foundation.image_controlnet, timesteps, text, *image_condition)
+        residuals = image + motion_residuals(network, timesteps, text, condition)
+        prediction = denoise(foundation.unet, x_t, timesteps, text, z_first, residuals)
     return diffusion_loss(prediction, training_target(foundation.scheduler, x0, items["noise"], timesteps))
 
 
-@dataclass
-class Job:
-    """One training stage: what learns, on which items, for how long."""
+def run_training_stage(stage: str, output: Path, run: Callable[[Params, Listener], None]) -> None:
+    """The command of a training stage: an MLflow run with the curves and the weights' hash, or one line of error.
 
-    stage: str
-    settings: Training
-    steps: int
-    network: MotionControlNet
-    parameters: list[nn.Parameter]
-    items: TrainingItems
-    extra_loss: Callable[[], dict[str, Tensor]] = dict  # named, already weighted terms beside the denoising loss
-
-
-def run_training_stage(stage: str, output: Path, run: Callable[[Params, StageRun], None]) -> None:
-    """The command of a training stage: an MLflow run with the curve and the weights' hash, or one line of error."""
+    On several processes, each of them runs this; the main one alone reports and writes.
+    """
     source = None
     try:
         params = load_params()
+        processes = training_processes(params.compute)
+        if processes > 1 and "LOCAL_RANK" not in os.environ:
+            sys.exit(subprocess.call(launch_command(stage, processes)))
         source = getattr(params, stage).source
+        if not PartialState(cpu=not torch.cuda.is_available()).is_main_process:
+            if source is None:
+                run(params, _Nobody())
+            return
         with stage_run(stage, params) as tracker:
             if source is None:
                 run(params, tracker)
-                tracker.artifact(output / "loss.csv")
+                for curve in sorted(output.glob("*.csv")):
+                    tracker.artifact(curve)
             else:
                 adopt(Path(source), output)
             tracker.weights(output)
@@ -153,6 +126,22 @@ def run_training_stage(stage: str, output: Path, run: Callable[[Params, StageRun
         sys.exit(f"{stage}: params.yaml: {stage}.source: {error}" if source else f"{stage}: {error}")
     except (ParamsError, ContractError, FoundationError) as error:
         sys.exit(f"{stage}: {error}")
+
+
+class _Nobody:
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        pass
+
+
+def training_processes(compute: Compute) -> int:
+    """How many processes train together: as many as asked for, else one for each GPU, else one."""
+    return compute.training_processes or max(1, torch.cuda.device_count())
+
+
+def launch_command(stage: str, processes: int) -> list[str]:
+    """The command that runs a training stage on several processes of this machine."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [*launcher, "-m", f"stages.{stage}"]
 
 
 def adopt(source: Path, output: Path) -> None:
@@ -164,127 +153,140 @@ def adopt(source: Path, output: Path) -> None:
         shutil.copyfile(path, output / path.name)
 
 
-def train(job: Job, foundation: Foundation, output: Path, run: StageRun) -> None:
-    """Optimise `job.parameters` and leave them at their moving average; goes on from a checkpoint if there is one.
+def train(job: Job, foundation: Foundation, output: Path, run: Listener) -> None:
+    """Optimise `job.parameters`, leave them at the moving average that moved held-out clips best, and save them.
 
-    Writes `output/loss.csv`. The checkpoint is kept outside of the output, keyed by everything that shapes the result,
-    and removed at the end.
+    Goes on from a checkpoint if there is one. It is kept outside of the output, keyed by everything that shapes the
+    result, and removed at the end. Writes `output/loss.csv`, a row per step, and `output/validation.csv`.
     """
     keep_freed_memory()
     settings = job.settings
+    on_cpu = not torch.cuda.is_available()
+    passes, rows = division(settings, PartialState(cpu=on_cpu).num_processes)
     accelerator = Accelerator(
+        cpu=on_cpu,
         mixed_precision=settings.mixed_precision,
+        gradient_accumulation_steps=passes,
         dataloader_config=DataLoaderConfiguration(split_batches=True),
         step_scheduler_with_optimizer=False,
     )
-    foundation.to(accelerator.device)
+    main = accelerator.is_main_process
+    place(foundation, accelerator.device, DTYPES[settings.mixed_precision])
     optimizer = torch.optim.AdamW(job.parameters, lr=settings.learning_rate, weight_decay=0.0, fused=True)
     schedule = get_scheduler(
         "cosine", optimizer, num_warmup_steps=round(WARMUP_SHARE * job.steps), num_training_steps=job.steps
     )
     ema = EMAModel(job.parameters, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
-    checkpoint = Checkpoint(job, optimizer, schedule, ema)
-    done, rows = checkpoint.load(accelerator.device)
-    if done:
-        tqdm.write(f"{job.stage}: goes on from step {done} of {job.steps}")
-    rest = Subset(job.items, range(done * settings.batch_size, job.steps * settings.batch_size))
+    states = {"optimizer": optimizer, "schedule": schedule, "ema": ema}
+    if accelerator.scaler is not None:
+        states["scaler"] = accelerator.scaler
+    checkpoint = Checkpoint(job.stage, settings, job.steps, job.network, job.parameters, job.items, states)
+    progress = checkpoint.load(accelerator.device)
+    accelerator.wait_for_everyone()
+    if main and progress.step:
+        tqdm.write(f"{job.stage}: goes on from step {progress.step} of {job.steps}")
+    elif main:
+        checkpoint.remove()
+    if settings.gradient_checkpointing:
+        checkpoint_blocks(foundation.unet)
+        checkpoint_blocks(job.network)
+    rest = Subset(job.items, range(progress.step * settings.batch_size, job.steps * settings.batch_size))
     network, optimizer, loader = accelerator.prepare(
-        job.network.train(), optimizer, DataLoader(rest, settings.batch_size, shuffle=False)
+        job.network.train(), optimizer, DataLoader(rest, settings.batch_size // passes, shuffle=False)
     )
     ema.to(accelerator.device)
-    bar = tqdm(loader, initial=done, total=job.steps, desc=job.stage, unit="step",
-               disable=not accelerator.is_main_process)  # fmt: skip
-    for step, items in enumerate(bar, start=done):
-        with accelerator.autocast():
-            losses = {"loss": denoising_loss(foundation, network, job.network, items, settings.timestep_power)}
-        losses |= job.extra_loss()
-        accelerator.backward(torch.stack(list(losses.values())).sum())
-        accelerator.clip_grad_norm_(job.parameters, settings.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
+    bar = tqdm(initial=progress.step, total=job.steps, desc=job.stage, unit="step", disable=not main)
+    parts: list[dict[str, float]] = []
+    for items in loader:
+        if progress.out_of_patience(settings.validation.patience, job.patient_until):
+            break
+        with accelerator.accumulate(network):
+            loss = denoising_loss(
+                foundation, network, job.network, items, settings.timestep_power, accelerator.autocast
+            )
+            losses = {"loss": loss, **job.extra_loss()}
+            accelerator.backward(torch.stack(list(losses.values())).sum())
+            parts.append({name: accelerator.reduce(part.detach(), "mean").item() for name, part in losses.items()})
+            if not accelerator.sync_gradients:
+                continue
+            accelerator.clip_grad_norm_(job.parameters, settings.max_grad_norm)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
         ema.step(job.parameters)
-        row = {name: accelerator.reduce(loss.detach(), "mean").item() for name, loss in losses.items()}
-        rows.append({"step": step + 1, **row})
-        run.metrics(row, step + 1)
-        bar.set_postfix(loss=f"{np.mean([r['loss'] for r in rows[-50:]]):.4f}")
-        if (step + 1) % settings.checkpoint_every == 0 and accelerator.is_main_process:
-            checkpoint.save(step + 1, rows)
-    ema.copy_to(job.parameters)
-    job.network.eval()
-    if accelerator.is_main_process:
-        write_curve(output / "loss.csv", rows)
+        row = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
+        parts = []
+        progress.losses.append({"step": progress.step + 1, **row})
+        step = progress.step
+        run.metrics(row, step)
+        bar.set_postfix(loss=f"{np.mean([r['loss'] for r in progress.losses[-50:]]):.4f}", refresh=False)
+        bar.update()
+        if job.validation.items and (step % settings.validation.every == 0 or step == job.steps):
+            validate(job, foundation, ema, progress, accelerator, rows)
+            run.metrics({"motion_error": progress.errors[-1]["motion_error"]}, step)
+        if step % settings.checkpoint_every == 0 and main:
+            checkpoint.save(progress)
+    bar.close()
+    finish(job, ema, progress)
+    if main:
+        job.save()
+        write_curve(output / "loss.csv", progress.losses)
+        write_curve(output / "validation.csv", progress.errors)
         checkpoint.remove()
+    accelerator.wait_for_everyone()
     accelerator.free_memory()
 
 
-class Checkpoint:
-    """The state of a training run on disk: whole or absent, and found only by the run that it belongs to."""
+def division(settings: Training, processes: int) -> tuple[int, int]:
+    """In how many passes a batch is taken, and how many items each process then holds at once.
 
-    def __init__(self, job: Job, optimizer, schedule, ema: EMAModel):
-        self.job, self.optimizer, self.schedule, self.ema = job, optimizer, schedule, ema
-        self.folder = Path("checkpoints") / job.stage
-        self.file = self.folder / f"{self._key()}.pt"
-
-    def load(self, device: torch.device) -> tuple[int, list[dict]]:
-        """Steps done and the curve so far; (0, []) if there is no checkpoint of this very run."""
-        if not self.file.is_file():
-            shutil.rmtree(self.folder, ignore_errors=True)
-            return 0, []
-        state = torch.load(self.file, map_location=device, weights_only=True)
-        with torch.no_grad():
-            for parameter, saved in zip(self.job.parameters, state["parameters"], strict=True):
-                parameter.copy_(saved)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.ema.load_state_dict(state["ema"])
-        return state["step"], state["rows"]
-
-    def save(self, step: int, rows: list[dict]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_suffix(".tmp")
-        state = {
-            "parameters": [parameter.detach().cpu() for parameter in self.job.parameters],
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "ema": self.ema.state_dict(),
-            "step": step,
-            "rows": rows,
-        }
-        torch.save(state, temporary)
-        os.replace(temporary, self.file)
-
-    def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _key(self) -> str:
-        """A hash of settings, steps, start weights, items and code."""
-        digest = hashlib.sha256()
-        described = [self.job.settings.model_dump(mode="json"), self.job.steps, self.job.items.frames]
-        digest.update(json.dumps([*described, [clip.clip_id for clip in self.job.items.clips]]).encode())
-        for parameter in self.job.network.parameters():
-            digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        for path in [*(clip.draws for clip in self.job.items.clips), *_code(sys.modules)]:
-            digest.update(path.read_bytes())
-        return digest.hexdigest()[:20]
+    Raises:
+        ParamsError: the batch cannot be divided evenly.
+    """
+    rows = min(settings.micro_batch_size, settings.batch_size // processes)
+    if not rows or settings.batch_size % (rows * processes):
+        raise ParamsError(
+            f"params.yaml: batch_size {settings.batch_size} must be a multiple of {processes} processes x "
+            f"micro_batch_size {settings.micro_batch_size}; change one of them, or compute.training_processes"
+        )
+    return settings.batch_size // (rows * processes), rows
 
 
-def _code(modules: dict[str, ModuleType]) -> list[Path]:
-    names = (
-        "models.conditions",
-        "models.denoiser",
-        "models.diffusion",
-        "models.flow_maps",
-        "models.networks",
-        __name__,
-    )
-    return [Path(str(modules[name].__file__)) for name in names]
+def place(foundation: Foundation, device: torch.device, dtype: torch.dtype) -> None:
+    """Frozen networks to where they train the others: in the precision of the run, the codec in its own."""
+    for network in (foundation.unet, foundation.image_controlnet):
+        network.to(device)
+        if network.dtype != dtype:
+            network.to(dtype)
+    foundation.vae.to(device)
 
 
-def write_curve(path: Path, rows: list[dict]) -> None:
-    """Loss curve as CSV, one row per step."""
+def validate(
+    job: Job, foundation: Foundation, ema: EMAModel, progress: Progress, accelerator: Accelerator, rows: int
+) -> None:
+    """Note the motion error of the moving averages, and keep them if it is the lowest so far."""
+    ema.store(job.parameters)
+    ema.copy_to(job.parameters)
+    progress.add_error(job.validation.motion_error(foundation, job.network, accelerator, rows), job.parameters)
+    ema.restore(job.parameters)
+
+
+def finish(job: Job, ema: EMAModel, progress: Progress) -> None:
+    """Leave the trained parameters at their best moving average, or at the last where nothing could be validated."""
+    job.network.eval()
+    if progress.best is None:
+        ema.copy_to(job.parameters)
+        return
+    tqdm.write(f"{job.stage}: motion error {progress.best.error:.3f} of a still copy's, at step {progress.best.step}")
+    with torch.no_grad():
+        for parameter, best in zip(job.parameters, progress.best.weights, strict=True):
+            parameter.copy_(best)
+
+
+def write_curve(path: Path, rows: list[dict[str, float]]) -> None:
+    """A curve as CSV; a header alone if there is nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else ["step", "loss"])
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["step"])
         writer.writeheader()
         writer.writerows(rows)

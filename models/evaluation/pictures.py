@@ -82,7 +82,7 @@ def draw(folder: Path, results: Results, shown: Shown, tracker: str) -> list[Sec
             "Many equal strokes on one object: as λ_trajs rises the background should come to rest.",
             ("many_strokes", scales, 1),
         ),
-        ("Camera strokes", "", ("cam_mc", two_loras, 1)),
+        ("Camera strokes", "The whole scene should follow.", ("cam_mc", two_loras, 1)),
         (
             "Camera strokes over a picture with an object",
             "The object should move with its surroundings.",
@@ -91,7 +91,10 @@ def draw(folder: Path, results: Results, shown: Shown, tracker: str) -> list[Sec
     ]
     return [
         Section("Contact sheets", "One trajectory a row, time from left to right.", [s for s in sheets if s]),
-        *(Section(title, note, _gifs(folder, *what, results, shown, tracker)) for title, note, what in gifs),
+        *(
+            Section(title, f"{note} Numbers by {tracker}.", _gifs(folder, *what, results, shown, tracker))
+            for title, note, what in gifs
+        ),
     ]
 
 

@@ -20,7 +20,9 @@ SHAPES_NO_OUTPUT = {f"stages.{name}" for name in ("command", "compute", "items",
 ONLY_READS = {
     f"stages.{name}" for name in ("contracts", "latents", "motion_controlnet", "camera_lora", "object_lora")
 } | {f"models.{name}" for name in ("branches", "codec", "curation.subset", "guidance", "video")}
-ONLY_TRAINS = {"stages.training", "models.diffusion", "models.orthogonal_loss"}
+ONLY_TRAINS = {"models.checkpointing", "models.diffusion", "models.orthogonal_loss"} | {
+    f"stages.{name}" for name in ("checkpoint", "training", "training_items", "validation")
+}
 READERS = ("motion_controlnet", "camera_lora", "object_lora", "evaluate")
 
 

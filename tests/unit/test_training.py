@@ -1,109 +1,237 @@
-"""The training loop: who learns, and that an interruption leaves no trace."""
+"""The training loop: who learns, what is kept, and that interruptions and several processes leave no trace."""
 
+import csv
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+from torch.autograd.graph import saved_tensors_hooks
 
-from models.lora import add_lora
-from models.networks import motion_controlnet_like
-from stages.params import load_params
-from stages.training import Job, adopt, train
+from models.checkpointing import checkpoint_blocks
+from models.denoiser import motion_residuals
+from stages import motion_controlnet
+from stages.params import ParamsError, load_params
+from stages.training import adopt, division, launch_command, train, training_processes
 from tests.unit import tiny
+from tests.unit.tiny_training import SETTINGS, STEPS, Listener, environment, make_job, weights
 
-STEPS = 4
-
-
-class Items(torch.utils.data.Dataset):
-    """Random clips, each a function of its index; `fail_at` plays the machine that goes down."""
-
-    def __init__(self, fail_at: int | None = None):
-        self.clips: list = []
-        self.frames, self.fail_at = tiny.FRAMES, fail_at
-
-    def __getitem__(self, index):
-        if index == self.fail_at:
-            raise KeyboardInterrupt
-        generator = torch.Generator().manual_seed(index)
-        shape = (tiny.CHANNELS, tiny.FRAMES, 4, 6)
-        return {
-            "latents": torch.randn(shape, generator=generator),
-            "noise": torch.randn(shape, generator=generator),
-            "text": torch.randn(5, tiny.TEXT, generator=generator),
-            "tracks": torch.rand(tiny.FRAMES, 2, 2, generator=generator) * 15,
-            "visibility": torch.ones(tiny.FRAMES, 2, dtype=torch.bool),
-            "u": torch.rand((), generator=generator),
-        }
-
-
-class NoTracker:
-    def metrics(self, values, step=0):
-        assert all(value == value for value in values.values())
-
-
-SETTINGS = load_params(Path(__file__).parents[2] / "params.yaml").camera_lora
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)  # one precision per process, were it not for this
 
 
-def make_job(foundation, fail_at=None, checkpoint_every=2):
-    settings = SETTINGS.model_copy(update={"batch_size": 2, "checkpoint_every": checkpoint_every})
-    network = motion_controlnet_like(
-        foundation.image_controlnet, ["flow", "first_frame_latents"], 1.0, tiny.FACTOR, seed=3
-    )
-    torch.manual_seed(3)
-    tiny.randomise(network)
-    parameters = add_lora(network, "camera", rank=2, seed=0)
-    return Job("camera_lora", settings, STEPS, network, parameters, Items(fail_at))
+@pytest.fixture
+def foundation():
+    return tiny.pipeline().foundation
 
 
-def weights(network):
-    return {key: value.clone() for key, value in network.state_dict().items()}
+def curve(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
 
-def test_only_the_trained_weights_change_by_a_bit(tmp_path):
-    foundation = tiny.pipeline().foundation
+def test_only_the_trained_weights_change_by_a_bit(foundation):
     job = make_job(foundation)
     before, base = weights(job.network), [weights(network) for network in foundation.networks()]
-    train(job, foundation, tmp_path / "out", NoTracker())
+    train(job, foundation, Path("out"), Listener())
     changed = {key for key, value in job.network.state_dict().items() if not torch.equal(value, before[key])}
     lora = {key for key in before if ".camera." in key}
     assert changed <= lora
     assert {key for key in lora - changed if not key.startswith("conv_in.")} == set()  # conv_in sees zeros only
     for network, old in zip(foundation.networks(), base, strict=True):
         assert all(torch.equal(value, old[key]) for key, value in network.state_dict().items())
-    assert (tmp_path / "out" / "loss.csv").read_text().count("\n") == STEPS + 1
+    assert [row["step"] for row in curve(Path("out/loss.csv"))] == ["1", "2", "3", "4"]
 
 
-def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
-    foundation = tiny.pipeline().foundation
-    whole = make_job(foundation)
-    train(whole, foundation, tmp_path / "whole", NoTracker())
+@pytest.mark.parametrize("micro_batch_size", [2, 1])
+def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(foundation, micro_batch_size):
+    settings = {"micro_batch_size": micro_batch_size}
+    whole = make_job(foundation, **settings)
+    train(whole, foundation, Path("whole"), Listener())
 
-    interrupted = make_job(foundation, fail_at=6)  # in step 4, after the checkpoint of step 2
+    interrupted = make_job(foundation, fail_at=7, **settings)  # in step 4, after the checkpoint of step 2
     with pytest.raises(KeyboardInterrupt):
-        train(interrupted, foundation, tmp_path / "halves", NoTracker())
-    assert list((tmp_path / "checkpoints" / "camera_lora").iterdir())
-    resumed = make_job(foundation)
-    train(resumed, foundation, tmp_path / "halves", NoTracker())
+        train(interrupted, foundation, Path("halves"), Listener())
+    assert list(Path("checkpoints/camera_lora").iterdir())
+    resumed = make_job(foundation, **settings)
+    train(resumed, foundation, Path("halves"), Listener())
 
     expected = weights(whole.network)
     assert all(torch.equal(value, expected[key]) for key, value in resumed.network.state_dict().items())
-    curves = [(tmp_path / name / "loss.csv").read_text() for name in ("whole", "halves")]
-    assert curves[0] == curves[1]
-    assert not (tmp_path / "checkpoints" / "camera_lora").exists()
+    for name in ("loss.csv", "validation.csv"):
+        assert Path("whole", name).read_text() == Path("halves", name).read_text()
+    assert not Path("checkpoints/camera_lora").exists()
 
 
-def test_a_checkpoint_of_other_settings_is_not_taken(tmp_path):
-    foundation = tiny.pipeline().foundation
+def test_the_best_weights_outlive_an_interruption(foundation):
+    errors = [0.5, 0.2, 0.9, 0.8]
+    whole = make_job(foundation, errors=errors, every=1)
+    train(whole, foundation, Path("whole"), Listener())
     with pytest.raises(KeyboardInterrupt):
-        train(make_job(foundation, fail_at=6), foundation, tmp_path / "out", NoTracker())
-    other = make_job(foundation, checkpoint_every=3)
-    train(other, foundation, tmp_path / "out", NoTracker())
-    assert (tmp_path / "out" / "loss.csv").read_text().splitlines()[1].startswith("1,")
+        train(make_job(foundation, fail_at=7, errors=errors, every=1), foundation, Path("halves"), Listener())
+    resumed = make_job(foundation, errors=errors[2:], every=1)
+    train(resumed, foundation, Path("halves"), Listener())
+    expected = weights(whole.network)
+    assert all(torch.equal(value, expected[key]) for key, value in resumed.network.state_dict().items())
+
+
+def test_a_checkpoint_of_other_settings_is_not_taken(foundation):
+    with pytest.raises(KeyboardInterrupt):
+        train(make_job(foundation, fail_at=6), foundation, Path("out"), Listener())
+    listener = Listener()
+    train(make_job(foundation, checkpoint_every=3), foundation, Path("out"), listener)
+    assert min(step for step, _ in listener.heard) == 1
+
+
+def test_the_weights_that_move_clips_best_are_kept_whenever_they_were(foundation):
+    job = make_job(foundation, errors=[0.5, 0.2, 0.9, 0.8], every=1)
+    train(job, foundation, Path("out"), Listener())
+    [kept] = [step for step, seen in enumerate(job.validation.weights, start=1) if is_equal(seen, job.parameters)]
+    assert kept == 2
+    assert [row["motion_error"] for row in curve(Path("out/validation.csv"))] == ["0.5", "0.2", "0.9", "0.8"]
+
+
+def test_validation_sees_the_moving_average_and_training_goes_on_from_the_weights(foundation):
+    job, other = make_job(foundation, errors=[1.0] * STEPS, every=1), make_job(foundation, errors=[1.0], every=STEPS)
+    for each in (job, other):
+        train(each, foundation, Path("out"), Listener())
+    assert is_equal(job.validation.weights[-1], other.validation.weights[-1])
+
+
+@pytest.mark.parametrize(("patience", "patient_until", "steps"), [(1, 0, 3), (2, 0, 4), (1, 3, 4), (None, 0, 4)])
+def test_a_stage_ends_when_nothing_gets_better(foundation, patience, patient_until, steps):
+    job = make_job(foundation, errors=[0.5, 0.2, 0.9, 0.8], every=1, patience=patience, patient_until=patient_until)
+    train(job, foundation, Path("out"), Listener())
+    assert len(curve(Path("out/loss.csv"))) == steps
+
+
+def test_without_held_out_clips_the_last_moving_average_is_kept(foundation):
+    guarded, free = make_job(foundation, errors=[0.5], every=STEPS), make_job(foundation, errors=[])
+    for job in (guarded, free):
+        train(job, foundation, Path("out"), Listener())
+    assert is_equal(guarded.validation.weights[0], free.parameters)
+    assert curve(Path("out/validation.csv")) == []
+
+
+def test_several_passes_make_the_step_of_one(foundation):
+    jobs = {size: make_job(foundation, micro_batch_size=size) for size in (2, 1)}
+    losses = {}
+    for size, job in jobs.items():
+        train(job, foundation, Path("out"), Listener())
+        losses[size] = [float(row["loss"]) for row in curve(Path("out/loss.csv"))]
+    assert losses[1] == pytest.approx(losses[2], rel=1e-4)
+    for one, two in zip(jobs[2].parameters, jobs[1].parameters, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=2e-5)
+
+
+def test_two_processes_make_the_weights_of_one(foundation):
+    command = launch_command("camera_lora", 2)
+    subprocess.run([*command[: command.index("-m", 2)], "-m", "tests.unit.tiny_training"], check=True, cwd=ROOT,
+                   env=environment(Path.cwd()))  # fmt: skip
+    made = load_file("together/weights.safetensors")
+
+    alone = make_job(foundation)
+    train(alone, foundation, Path("alone"), Listener())
+    expected = weights(alone.network)
+    assert made.keys() == expected.keys()
+    for key, value in made.items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-3, atol=2e-5)
+    pairs = zip(curve(Path("together/loss.csv")), curve(Path("alone/loss.csv")), strict=True)
+    assert all(float(two["loss"]) == pytest.approx(float(one["loss"]), rel=1e-4) for two, one in pairs)
+    assert [(row["step"], float(row["motion_error"])) for row in curve(Path("together/validation.csv"))] == [(
+        "4", pytest.approx(1.5))]  # fmt: skip
+
+
+def test_training_in_bf16_comes_near_full_precision_and_leaves_full_weights(foundation):
+    exact = make_job(foundation)
+    train(exact, foundation, Path("exact"), Listener())
+    rounded = make_job(foundation, mixed_precision="bf16")
+    train(rounded, foundation, Path("rounded"), Listener())
+    assert foundation.unet.dtype is torch.bfloat16 and foundation.vae.dtype is torch.float32
+    assert {parameter.dtype for parameter in rounded.parameters} == {torch.float32}
+    losses = [[float(row["loss"]) for row in curve(Path(name, "loss.csv"))] for name in ("exact", "rounded")]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05) and losses[0] != losses[1]
+
+
+def test_checkpointing_makes_the_same_gradients_from_less_memory():
+    kept, gradients = [], []
+    for checkpointed in (False, True):
+        pipe = tiny.pipeline()
+        network = pipe.motion_controlnet.requires_grad_(True)
+        if checkpointed:
+            assert checkpoint_blocks(network) == 3 + 2 + 3  # two down blocks, the middle
+        sizes = []
+        condition = torch.randn(1, network.config.conditioning_channels, tiny.FRAMES, 4, 6,
+                                generator=torch.Generator().manual_seed(0))  # fmt: skip
+        text = torch.ones(tiny.FRAMES, 5, tiny.TEXT)
+
+        def keep(tensor, sizes=sizes):
+            sizes.append(tensor.numel())
+            return tensor
+
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            down, mid = motion_residuals(network, torch.tensor([500]), text, condition)
+        sum(part.square().sum() for part in [*down, mid]).backward()
+        kept.append(sum(sizes))
+        gradients.append([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
+    assert kept[1] < kept[0] / 3
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_checkpointed_training_is_training(foundation):
+    plain = make_job(foundation)
+    train(plain, foundation, Path("plain"), Listener())
+    frugal = make_job(foundation, gradient_checkpointing=True)
+    train(frugal, foundation, Path("frugal"), Listener())
+    expected = weights(plain.network)
+    assert all(torch.equal(value, expected[key]) for key, value in frugal.network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "processes", "expected"),
+    [(64, 1, 8, (8, 1)), (64, 64, 8, (1, 8)), (8, 8, 1, (1, 8)), (8, 2, 2, (2, 2))],
+)
+def test_a_batch_is_divided_among_processes_and_passes(batch, micro, processes, expected):
+    settings = SETTINGS.model_copy(update={"batch_size": batch, "micro_batch_size": micro})
+    assert division(settings, processes) == expected
+
+
+@pytest.mark.parametrize(("batch", "micro", "processes"), [(8, 3, 1), (8, 1, 3), (2, 1, 4)])
+def test_a_batch_that_cannot_be_divided_is_refused(batch, micro, processes):
+    settings = SETTINGS.model_copy(update={"batch_size": batch, "micro_batch_size": micro})
+    with pytest.raises(ParamsError, match=f"batch_size {batch} must be a multiple of {processes} processes"):
+        division(settings, processes)
+
+
+def test_one_process_trains_where_there_is_no_gpu_unless_more_are_asked_for():
+    compute = load_params(ROOT / "params.yaml").compute
+    assert training_processes(compute) == max(1, torch.cuda.device_count())
+    assert training_processes(compute.model_copy(update={"training_processes": 3})) == 3
+
+
+def test_strokes_are_dense_then_sparse_with_a_mixture_between():
+    settings = load_params(ROOT / "params.yaml").motion_controlnet.model_copy(
+        update={"dense_steps": 100, "sparse_warmup_steps": 200, "sparse_steps": 300, "batch_size": 2}
+    )
+    kinds = [[motion_controlnet.strokes(2 * step + row, settings) for step in range(400)] for row in (0, 1)]
+    assert kinds[0] == kinds[1]  # a batch is of one kind
+    sparse = [[kind == "sparse" for kind in kinds[0][start : start + 100]].count(True) for start in (0, 100, 200, 300)]
+    assert sparse[0] == 0 and sparse[3] == 100
+    assert 10 < sparse[1] < 40 < 60 < sparse[2] < 90
+    abrupt = settings.model_copy(update={"sparse_warmup_steps": 0})
+    assert [motion_controlnet.strokes(2 * step, abrupt) for step in (99, 100)] == ["dense", "sparse"]
+
+
+def is_equal(some, others) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(some, others, strict=True))
 
 
 def test_weights_of_a_source_are_taken_without_what_else_lies_there(tmp_path):

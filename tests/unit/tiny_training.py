@@ -1,0 +1,119 @@
+"""A training stage of the tiny model: `python -m tests.unit.tiny_training` trains it in the folder $TINY_TRAINING."""
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from models.lora import add_lora
+from models.networks import motion_controlnet_like
+from stages.params import load_params
+from stages.training import Job, train
+from tests.unit import tiny
+
+STEPS = 4
+SETTINGS = load_params(Path(__file__).parents[2] / "params.yaml").camera_lora
+
+
+class Items(torch.utils.data.Dataset):
+    """Random clips, each a function of its index; `fail_at` plays the machine that goes down."""
+
+    def __init__(self, fail_at: int | None = None):
+        self.clips: list = []
+        self.frames, self.fail_at = tiny.FRAMES, fail_at
+
+    def __getitem__(self, index):
+        if index == self.fail_at:
+            raise KeyboardInterrupt
+        generator = torch.Generator().manual_seed(index)
+        shape = (tiny.CHANNELS, tiny.FRAMES, 4, 6)
+        return {
+            "latents": torch.randn(shape, generator=generator),
+            "noise": torch.randn(shape, generator=generator),
+            "text": torch.randn(5, tiny.TEXT, generator=generator),
+            "tracks": torch.rand(tiny.FRAMES, 2, 2, generator=generator) * 15,
+            "visibility": torch.ones(tiny.FRAMES, 2, dtype=torch.bool),
+            "u": torch.rand((), generator=generator),
+        }
+
+
+class Errors:
+    """A validation that reads its errors from a list, and remembers the weights that it saw."""
+
+    def __init__(self, errors: list[float]):
+        self.items, self._errors = list(errors), iter(errors)
+        self.weights: list[list[torch.Tensor]] = []
+        self.parameters: list = []
+
+    def motion_error(self, foundation, network, accelerator, batch_size):
+        self.weights.append([parameter.detach().clone() for parameter in self.parameters])
+        return next(self._errors)
+
+
+class Listener:
+    def __init__(self):
+        self.heard: list[tuple[int, dict]] = []
+
+    def metrics(self, values, step=0):
+        assert all(value == value for value in values.values())
+        self.heard.append((step, values))
+
+
+def make_job(foundation, fail_at=None, checkpoint_every=2, errors=(1.5,), every=STEPS, patience=None,
+             patient_until=0, micro_batch_size=2, mixed_precision="no", gradient_checkpointing=False):  # fmt: skip
+    validation = SETTINGS.validation.model_copy(update={"every": every, "patience": patience})
+    settings = SETTINGS.model_copy(
+        update={
+            "batch_size": 2,
+            "checkpoint_every": checkpoint_every,
+            "micro_batch_size": micro_batch_size,
+            "mixed_precision": mixed_precision,
+            "gradient_checkpointing": gradient_checkpointing,
+            "validation": validation,
+        }
+    )
+    network = motion_controlnet_like(
+        foundation.image_controlnet, ["flow", "first_frame_latents"], 1.0, tiny.FACTOR, seed=3
+    )
+    torch.manual_seed(3)
+    tiny.randomise(network)
+    parameters = add_lora(network, "camera", rank=2, seed=0)
+    guard = Errors(list(errors))
+    guard.parameters = parameters
+    return Job(
+        "camera_lora",
+        settings,
+        STEPS,
+        network,
+        parameters,
+        Items(fail_at),
+        guard,
+        save=lambda: None,
+        patient_until=patient_until,
+    )
+
+
+def weights(network):
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return os.environ | {"TINY_TRAINING": str(folder)}
+
+
+def main() -> None:
+    os.chdir(os.environ["TINY_TRAINING"])
+    foundation = tiny.pipeline().foundation
+    job = make_job(foundation)
+
+    def save() -> None:
+        Path("together").mkdir()
+        save_file(weights(job.network), "together/weights.safetensors")
+
+    job.save = save
+    train(job, foundation, Path("together"), Listener())
+
+
+if __name__ == "__main__":
+    main()
