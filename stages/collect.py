@@ -99,7 +99,7 @@ def plan_scenes(split: Split, params: Params) -> list[Scene]:
     return plan
 
 
-def _kind(split: Split, index: int, moving_camera: float) -> scenes.Kind:
+def _kind(split: Split, index: int, moving_camera: float) -> "scenes.Kind":
     """Of video `index`; the videos under a moving camera are spread evenly through the mixed ones."""
     if split == "camera":
         return "camera"
