@@ -2,8 +2,9 @@
 
 In each new frame a point has two candidates: where Lucas-Kanade takes it from the previous frame, and where the
 camera's motion since frame 0 takes it. That motion is one similarity, fitted by RANSAC to all points Lucas-Kanade
-follows, so it does not drift and holds on flat surfaces too. The candidate wins whose surroundings look most like the
-point's in frame 0 and in the previous frame; in doubt, the camera's. Few points get a grid of others beside them.
+follows, so it does not drift and holds on flat surfaces too. Lucas-Kanade's wins if its surroundings look much more
+like the point's in frame 0 and in the previous frame: beside a moving object it drags the background along, and as such
+tracks move most, draws by motion intensity would be full of them. Few points get a grid of others beside them.
 """
 
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ MIN_SUPPORT = 8  # points that a camera motion must be fitted to
 FIT_TOLERANCE = 0.7  # pixels
 MAX_ROUND_TRIP = 0.5  # pixels between a point and its way forward and back
 ANCHOR = 0.6  # share of frame 0, beside the previous frame, in the comparison of surroundings
-CAMERA_BONUS = 1.0  # differences below are in grey levels, summed over the channels
-LOST = 80.0  # difference from frame 0 at which a point that was followed without a gap counts as lost
-FOUND = 40.0  # difference from frame 0 below which any point counts as seen
+MUCH_MORE_LIKE = 3.0  # times as unlike as Lucas-Kanade's candidate must the camera's be, or the camera's is taken ...
+CAMERA_BONUS = 8.0  # ... after so much less; differences are in grey levels, summed over the channels
+MOST_UNLIKE = 80.0  # difference that a single place beside the point counts at most
+FOUND = 40.0  # difference from frame 0 below which a point counts as seen
 
 _LUCAS_KANADE: dict[str, Any] = {
     "winSize": (9, 9),
@@ -59,11 +61,9 @@ class LucasKanade:
                     + (1 - ANCHOR) * recent.difference(frames[t], candidate)
                     for candidate in (by_camera, followed)
                 )
-                camera_wins = ~trusted | (unlike_camera - CAMERA_BONUS <= unlike_followed)
-                trusted &= ~camera_wins
+                camera_wins = ~trusted | (unlike_camera - CAMERA_BONUS <= MUCH_MORE_LIKE * unlike_followed)
                 places = np.where(camera_wins[:, None], by_camera, followed)
-            change = origin.difference(frames[t], places)
-            alike = (change < FOUND) | (trusted & seen & (change < LOST))
+            alike = origin.difference(frames[t], places) < FOUND
             tracks.append(places)
             visibility.append(alike & inside_frame(places, width, height))
         return np.stack(tracks)[:, : len(points)], np.stack(visibility)[:, : len(points)]
@@ -93,9 +93,9 @@ class Surroundings:
         return cls(offsets, colours, weights / weights.sum(1, keepdims=True))
 
     def difference(self, frame: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """How unlike the surroundings of `places` (N, 2) in another frame are: (N,) in 0..LOST grey levels."""
+        """How unlike the surroundings of `places` (N, 2) in another frame are: (N,) in 0..MOST_UNLIKE."""
         apart = np.abs(_colours(frame, places, self.offsets) - self.colours).sum(-1)
-        return (self.weights * np.minimum(apart, LOST)).sum(1)
+        return (self.weights * np.minimum(apart, MOST_UNLIKE)).sum(1)
 
 
 def _colours(frame: np.ndarray, points: np.ndarray, offsets: np.ndarray) -> np.ndarray:

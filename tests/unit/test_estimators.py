@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from models.curation.tracking import point_grid
+from models.curation.tracking import point_grid, track_steps
 from models.estimators import EstimatorUnavailable, load_estimator
 from models.evaluation.objects import find_object
 from models.scenes import render, sample_scenes, true_tracks
 from tests.footage import moving_texture
 
 
-def frames_of(kind, count, seed, frames=16, width=96, height=64):
-    scenes = sample_scenes([kind] * count, frames, list(range(seed, seed + count)))
+def frames_of(kind, count, seed, frames=16, width=96, height=64, movers=3):
+    scenes = sample_scenes([kind] * count, frames, list(range(seed, seed + count)), movers)
     videos = (render(scenes, width, height) * 255).round().byte().permute(0, 1, 3, 4, 2).numpy()
     return scenes, videos
 
@@ -101,6 +101,21 @@ def test_tracks_follow_the_truth(kind, share):
     assert found.dtype == np.float32 and visible.dtype == bool
     assert close[seen].mean() > share and close[seen & visible].mean() > share + 0.01
     assert visible[seen].mean() > 0.8 and seen[visible].mean() > 0.95
+
+
+@pytest.mark.parametrize(("kind", "most"), [("camera", 0.02), ("mixed", 0.05), ("object", 0.12)])
+def test_what_moves_by_the_tracks_does_move(kind, most):
+    """Strokes are drawn by motion intensity, so wrong tracks of what rests would be drawn first."""
+    scenes, videos = frames_of(kind, 10, seed=7 * 10**8, movers=1)
+    grid = point_grid(96, 64, 16)
+    truth = true_tracks(scenes, torch.from_numpy(grid).expand(10, -1, -1), 96, 64)[0].numpy()
+    shares = []
+    for video, paths in zip(videos, truth, strict=True):
+        tracks, visible = load_estimator("tracks", "lucas_kanade")(video, grid)
+        intensity = np.linalg.norm(track_steps(tracks, visible), axis=-1).sum(0)
+        wrong = ((np.linalg.norm(tracks - paths, axis=-1) > 3) & visible).any(0)
+        shares.append((intensity * wrong).sum() / intensity.sum())
+    assert np.mean(shares) < most
 
 
 def test_a_single_point_is_tracked_like_many():
