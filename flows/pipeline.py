@@ -15,7 +15,7 @@ from flows.dvc import repro
 from stages.items import content_hash
 from stages.params import Params, load_params
 
-CURATION = ("collect", "clips", "captions", "tracks", "sparse_flows", "curation_report")
+CURATION = ("collect", "clips", "captions", "tracks", "sparse_flows", "track_quality", "curation_report")
 TRAINING = ("foundation", "latents", "motion_controlnet", "camera_lora", "object_lora")
 EVALUATION = ("evaluate", "register")
 LOCK = Path("dvc.lock")

@@ -237,3 +237,44 @@ def detail_kept(frames: np.ndarray) -> np.ndarray:
 def _mean_where(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Mean over frames (N,) of values (T, N) where `counts`, which holds somewhere in each column."""
     return np.where(counts, values, 0).sum(0) / counts.sum(0)
+
+
+def tap_vid(
+    tracks: np.ndarray,
+    visibility: np.ndarray,
+    truth: np.ndarray,
+    seen: np.ndarray,
+    thresholds: tuple[int, ...] = (1, 2, 4, 8, 16),
+) -> dict[str, float]:
+    """How well points of frame 0 were followed, as TAP-Vid counts it; frame 0 is left out, and points not seen there.
+
+    Args:
+        tracks, truth: (T, N, 2) pixels, found and true.
+        visibility, seen: (T, N) bool, found and true.
+
+    Returns:
+        Shares in 0..1. `within_<d>_px`: of the truly visible, those nearer than d px; `position_accuracy`: their mean
+        over d. `occlusion_accuracy`: of all, those whose visibility is right. `jaccard_<d>_px`: found visible and near,
+        over that, what was missed and what is wrong; `average_jaccard`: their mean. `occluded`: of the points, those
+        that are hidden for a while. nan where nothing can be counted.
+    """
+    known = seen[0]
+    error = np.linalg.norm(tracks - truth, axis=-1)[1:, known]
+    found, there = visibility[1:, known], seen[1:, known]
+    figures: dict[str, float] = {}
+    for d in thresholds:
+        near = error < d
+        hits = (near & found & there).sum()
+        wrong = (found & ~(near & there)).sum()
+        figures[f"within_{d}_px"] = _share(near[there].sum(), there.sum())
+        figures[f"jaccard_{d}_px"] = _share(hits, there.sum() + wrong)
+    return figures | {
+        "position_accuracy": float(np.mean([figures[f"within_{d}_px"] for d in thresholds])),
+        "average_jaccard": float(np.mean([figures[f"jaccard_{d}_px"] for d in thresholds])),
+        "occlusion_accuracy": _share((found == there).sum(), there.size),
+        "occluded": _share((~there).any(0).sum(), there.shape[1]),
+    }
+
+
+def _share(part: float, whole: float) -> float:
+    return float(part) / float(whole) if whole else float("nan")

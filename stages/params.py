@@ -137,6 +137,15 @@ class SparseFlows(Section):
     max_tracks: Count
 
 
+class TrackQuality(Section):
+    scenes: Count
+    width: Annotated[int, Field(ge=32)]
+    height: Annotated[int, Field(ge=32)]
+    frames: Annotated[int, Field(ge=2)]
+    camera_step: Positive
+    object_step: Positive
+
+
 class CurationReport(Section):
     sheets: Count
     examples: Count
@@ -301,6 +310,7 @@ class Params(Section):
     captions: Captions
     tracks: Tracks
     sparse_flows: SparseFlows
+    track_quality: TrackQuality
     curation_report: CurationReport
     pretrain: Pretrain
     foundation: Foundation

@@ -17,8 +17,11 @@ from models.curation.tracking import inside_frame, point_grid
 
 SUPPORT_GRID = 16
 MIN_SUPPORT = 8  # points that a camera motion must be fitted to
-FIT_TOLERANCE = 0.7  # pixels
-MAX_ROUND_TRIP = 0.5  # pixels between a point and its way forward and back
+# Lengths are in pixels of a frame 64 high and grow with the frame.
+MIN_EIGENVALUE = 1e-4  # of the gradients in a window, in OpenCV's measure; falls with the square of the unit
+WINDOW = 4  # Lucas-Kanade compares so far to each side of a point
+FIT_TOLERANCE = 0.3
+MAX_ROUND_TRIP = 0.5  # between a point and its way forward and back
 ANCHOR = 0.6  # share of frame 0, beside the previous frame, in the comparison of surroundings
 MUCH_MORE_LIKE = 3.0  # times as unlike as Lucas-Kanade's candidate must the camera's be, or the camera's is taken ...
 CAMERA_BONUS = 8.0  # ... after so much less; differences are in grey levels, summed over the channels
@@ -26,10 +29,8 @@ MOST_UNLIKE = 80.0  # difference that a single place beside the point counts at 
 FOUND = 40.0  # difference from frame 0 below which a point counts as seen
 
 _LUCAS_KANADE: dict[str, Any] = {
-    "winSize": (9, 9),
     "maxLevel": 3,
     "criteria": (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.01),
-    "minEigThreshold": 1e-4,
 }
 
 
@@ -52,7 +53,7 @@ class LucasKanade:
         for t in range(1, len(frames)):
             previous, seen = tracks[-1], visibility[-1]
             followed, trusted = _follow(grey[t - 1], grey[t], previous)
-            by_camera = _camera_motion(start, followed, trusted & seen)
+            by_camera = _camera_motion(start, followed, trusted & seen, FIT_TOLERANCE * _unit(frames[0]))
             places = followed
             if by_camera is not None:
                 recent = Surroundings.of(frames[t - 1], previous)
@@ -83,7 +84,7 @@ class Surroundings:
     @classmethod
     def of(cls, frame: np.ndarray, points: np.ndarray) -> "Surroundings":
         """frame: (H, W, 3) uint8; points: (N, 2). The window's side is a quarter of the frame's height."""
-        unit = frame.shape[0] / 64
+        unit = _unit(frame)
         axis = np.linspace(-8, 8, 9, dtype=np.float32) * unit
         offsets = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
         colours = _colours(frame, points, offsets)
@@ -109,18 +110,26 @@ def _follow(before: np.ndarray, after: np.ndarray, points: np.ndarray) -> tuple[
 
     Points that it cannot follow stay where they are.
     """
-    forward, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, **_LUCAS_KANADE)
-    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, forward, None, **_LUCAS_KANADE)
+    unit = _unit(before)
+    side = 2 * round(WINDOW * unit) + 1
+    options = {"winSize": (side, side), "minEigThreshold": MIN_EIGENVALUE / unit**2, **_LUCAS_KANADE}
+    forward, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, **options)
+    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, forward, None, **options)
     round_trip = np.linalg.norm(back - points, axis=-1)
-    trusted = (found[:, 0] == 1) & (found_back[:, 0] == 1) & (round_trip < MAX_ROUND_TRIP)
+    trusted = (found[:, 0] == 1) & (found_back[:, 0] == 1) & (round_trip < MAX_ROUND_TRIP * unit)
     return np.where(trusted[:, None], forward, points), trusted
 
 
-def _camera_motion(start: np.ndarray, places: np.ndarray, usable: np.ndarray) -> np.ndarray | None:
+def _unit(frame: np.ndarray) -> float:
+    """A length of one pixel in a frame 64 high, in pixels of this one."""
+    return max(1.0, frame.shape[0] / 64)
+
+
+def _camera_motion(start: np.ndarray, places: np.ndarray, usable: np.ndarray, tolerance: float) -> np.ndarray | None:
     """Where the similarity that most of the usable points obey takes all of `start`; None if there is none."""
     if usable.sum() < MIN_SUPPORT:
         return None
-    matrix, _ = cv2.estimateAffinePartial2D(start[usable], places[usable], ransacReprojThreshold=FIT_TOLERANCE)
+    matrix, _ = cv2.estimateAffinePartial2D(start[usable], places[usable], ransacReprojThreshold=tolerance)
     if matrix is None or not np.isfinite(matrix).all():
         return None
     return (start @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)

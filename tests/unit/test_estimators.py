@@ -7,7 +7,9 @@ import torch
 from models.curation.tracking import point_grid, track_steps
 from models.estimators import EstimatorUnavailable, load_estimator
 from models.evaluation.objects import find_object
+from models.metrics import tap_vid
 from models.scenes import render, sample_scenes, true_tracks
+from stages.track_quality import CAMERA_STEP, OBJECT_STEP, at_speed
 from tests.footage import moving_texture
 
 
@@ -116,6 +118,17 @@ def test_what_moves_by_the_tracks_does_move(kind, most):
         wrong = ((np.linalg.norm(tracks - paths, axis=-1) > 3) & visible).any(0)
         shares.append((intensity * wrong).sum() / intensity.sum())
     assert np.mean(shares) < most
+
+
+def test_tracks_are_as_good_in_larger_frames():
+    scenes = at_speed(sample_scenes(["mixed"] * 3, 16, [100, 101, 102]), 4 / 256 / CAMERA_STEP, 6 / 256 / OBJECT_STEP)
+    grid = point_grid(384, 256, 16)
+    truth, seen = (x.numpy() for x in true_tracks(scenes, torch.from_numpy(grid).expand(3, -1, -1), 384, 256))
+    videos = (render(scenes, 384, 256) * 255).round().byte().permute(0, 1, 3, 4, 2).numpy()
+    follow = load_estimator("tracks", "lucas_kanade")
+    rows = [tap_vid(*follow(video, grid), truth[i], seen[i]) for i, video in enumerate(videos)]
+    assert np.mean([row["within_4_px"] for row in rows]) > 0.9
+    assert np.mean([row["average_jaccard"] for row in rows]) > 0.7
 
 
 def test_a_single_point_is_tracked_like_many():

@@ -16,6 +16,7 @@ from models.metrics import (
     ssim,
     still_error,
     summarise,
+    tap_vid,
     trajectory_error,
 )
 
@@ -243,3 +244,24 @@ def test_drift_is_that_of_each_frame_against_the_first():
     frames = np.stack([noise, noise + 10, 125 + (noise - 125) / 2]).astype(np.uint8)
     assert colour_drift(frames)[:2] == pytest.approx([0, 10])
     assert detail_kept(frames) == pytest.approx([1, 1, 0.5], abs=0.02)
+
+
+def test_tap_vid_counts_as_its_authors_do():
+    truth = np.zeros((3, 2, 2))
+    seen = np.array([[True, True], [True, True], [True, False]])
+    tracks = truth.copy()
+    tracks[1, 1, 0] = 3.0  # 3 px off, found visible
+    visibility = np.array([[True, True], [True, True], [False, True]])  # one missed, one that is hidden
+
+    figures = tap_vid(tracks, visibility, truth, seen, thresholds=(2, 4))
+
+    assert figures["within_2_px"] == pytest.approx(2 / 3) and figures["within_4_px"] == 1
+    assert figures["occlusion_accuracy"] == pytest.approx(2 / 4) and figures["occluded"] == 0.5
+    assert figures["jaccard_2_px"] == pytest.approx(1 / (3 + 2))  # wrong: the far one and the hidden one
+    assert figures["jaccard_4_px"] == pytest.approx(2 / (3 + 1))
+    assert figures["average_jaccard"] == pytest.approx((1 / 5 + 2 / 4) / 2)
+
+
+def test_tap_vid_of_points_not_seen_at_first_is_no_number():
+    tracks, hidden = np.zeros((3, 1, 2)), np.zeros((3, 1), bool)
+    assert np.isnan(tap_vid(tracks, hidden, tracks, hidden)["average_jaccard"])
