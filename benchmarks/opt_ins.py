@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.estimators import load_estimator
+from models.estimators import load_tracker_of_generated
 from models.evaluation.experiment import Case, Method, generate
 from models.metrics import equivalent_pixels, interval, psnr, trajectory_error
 from models.pipeline import ImageConductorPipeline
@@ -45,7 +45,7 @@ def main() -> None:
     argparse.ArgumentParser(prog="python -m benchmarks.opt_ins", description=__doc__).parse_args()
     params = load_params()
     pipe = load_pipeline(params)
-    follow = load_estimator("tracks", params.tracks.estimator, weights=params.tracks.weights)
+    follow = load_tracker_of_generated(params.tracks.estimator, params.tracks.weights)
     scale = equivalent_pixels(1.0, params.video.width)
     for method, cases in (
         (Method("camera_lora", "camera"), camera_cases(params)),

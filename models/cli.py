@@ -134,10 +134,10 @@ def import_official(options: argparse.Namespace) -> None:
 def score(options: argparse.Namespace) -> None:
     """Measure folders of videos, by any method."""
     from models.comparison.score import as_text, score
-    from models.estimators import EstimatorUnavailable, load_estimator
+    from models.estimators import EstimatorUnavailable, load_tracker_of_generated
 
     try:
-        trackers = {name: load_estimator("tracks", name) for name in (options.tracker, SECOND_TRACKER)}
+        trackers = {name: load_tracker_of_generated(name) for name in (options.tracker, SECOND_TRACKER)}
     except EstimatorUnavailable as error:
         raise ValueError(error) from error
     figures = score(options.videos, options.trajectories, options.mode, trackers)

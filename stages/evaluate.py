@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.estimators import PointTracker, load_estimator
+from models.estimators import PointTracker, load_estimator, load_tracker_of_generated
 from models.evaluation.agreement import ranking_agreement
 from models.evaluation.experiment import PLAIN, Case, Method, generate, guided, to_uint8
 from models.evaluation.features import (
@@ -92,8 +92,8 @@ def load_pipeline(params: Params) -> ImageConductorPipeline:
 
 
 def load_trackers(params: Params) -> dict[str, PointTracker]:
-    """The first is the curation's own, the second independent of it."""
-    first = load_estimator("tracks", params.tracks.estimator, weights=params.tracks.weights)
+    """The first is the curation's own, lenient as generated videos need it, the second independent of it."""
+    first = load_tracker_of_generated(params.tracks.estimator, params.tracks.weights)
     return {params.tracks.estimator: first, SECOND_TRACKER: load_estimator("tracks", SECOND_TRACKER)}
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.conditions import motion_condition
 from models.denoiser import denoise, first_frame_condition, image_residuals, motion_residuals, repeat_per_frame
-from models.estimators import load_estimator
+from models.estimators import load_tracker_of_generated
 from models.flow_maps import flow_map
 from models.foundation import Foundation
 from models.metrics import still_error, trajectory_error
@@ -64,7 +64,7 @@ class Validation:
         All tracks of a clip count, not the strokes alone, so what moves without being told to counts too. The free
         tracker follows them, whatever curation used: these numbers are only compared with each other.
         """
-        follow = load_estimator("tracks", "lucas_kanade")
+        follow = load_tracker_of_generated("lucas_kanade")
         mine = self.items[accelerator.process_index :: accelerator.num_processes]
         total = torch.zeros(2, dtype=torch.float64)
         for start in range(0, len(mine), batch_size):

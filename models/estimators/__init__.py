@@ -18,9 +18,17 @@ Kind = Literal["cuts", "flow", "tracks", "captions"]
 _MODULES: dict[Kind, dict[str, str]] = {
     "cuts": {"adaptive": "cuts_scenedetect", "content": "cuts_scenedetect"},
     "flow": {"raft": "flow_raft", "dis": "flow_dis"},
-    "tracks": {"cotracker": "tracks_cotracker", "lucas_kanade": "tracks_lucas_kanade", "template": "tracks_template"},
+    "tracks": {
+        "cotracker": "tracks_cotracker",
+        "lucas_kanade": "tracks_lucas_kanade",
+        "lucas_kanade_lenient": "tracks_lucas_kanade",
+        "template": "tracks_template",
+    },
     "captions": {"blip2": "captions_blip2"},
 }
+
+
+_OF_GENERATED = {"lucas_kanade": "lucas_kanade_lenient"}
 
 
 class EstimatorUnavailable(RuntimeError):
@@ -66,3 +74,8 @@ def estimator_module(kind: Kind, name: str) -> ModuleType:
     if name not in _MODULES[kind]:
         raise ValueError(f"{kind}: unknown estimator {name!r}; choose one of {', '.join(_MODULES[kind])}")
     return import_module(f"{__name__}.{_MODULES[kind][name]}")
+
+
+def load_tracker_of_generated(name: str, weights: str | None = None) -> PointTracker:
+    """The point tracker `name` for generated videos, whose objects blur and fade: the lenient one where it has one."""
+    return load_estimator("tracks", _OF_GENERATED.get(name, name), weights=weights)

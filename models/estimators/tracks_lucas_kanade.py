@@ -2,9 +2,12 @@
 
 In each new frame a point has two candidates: where Lucas-Kanade takes it from the previous frame, and where the
 camera's motion since frame 0 takes it. That motion is one similarity, fitted by RANSAC to all points Lucas-Kanade
-follows, so it does not drift and holds on flat surfaces too. Lucas-Kanade's wins if its surroundings look much more
-like the point's in frame 0 and in the previous frame: beside a moving object it drags the background along, and as such
-tracks move most, draws by motion intensity would be full of them. Few points get a grid of others beside them.
+follows, so it does not drift and holds on flat surfaces too. The candidate wins whose surroundings look most like the
+point's in frame 0 and in the previous frame; in doubt, the camera's. Few points get a grid of others beside them.
+
+`lucas_kanade` doubts much: beside a moving object Lucas-Kanade drags the background along, and as such tracks move
+most, draws by motion intensity would be full of them. `lucas_kanade_lenient` doubts little and keeps sight of what
+changes its looks, for generated videos, where objects blur and fade.
 """
 
 from dataclasses import dataclass
@@ -23,10 +26,8 @@ WINDOW = 4  # Lucas-Kanade compares so far to each side of a point
 FIT_TOLERANCE = 0.3
 MAX_ROUND_TRIP = 0.5  # between a point and its way forward and back
 ANCHOR = 0.6  # share of frame 0, beside the previous frame, in the comparison of surroundings
-MUCH_MORE_LIKE = 3.0  # times as unlike as Lucas-Kanade's candidate must the camera's be, or the camera's is taken ...
-CAMERA_BONUS = 8.0  # ... after so much less; differences are in grey levels, summed over the channels
-MOST_UNLIKE = 80.0  # difference that a single place beside the point counts at most
-FOUND = 40.0  # difference from frame 0 below which a point counts as seen
+MOST_UNLIKE = 80.0  # difference that a single place beside the point counts at most; in grey levels over all channels
+FOUND = 40.0  # difference from frame 0 below which any point counts as seen
 
 _LUCAS_KANADE: dict[str, Any] = {
     "maxLevel": 3,
@@ -34,25 +35,46 @@ _LUCAS_KANADE: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """times, less: the camera's candidate is taken unless it is `times` as unlike as Lucas-Kanade's, and `less` more.
+
+    lost: difference from frame 0 at which a point that was followed without a gap is no longer seen.
+    """
+
+    times: float
+    less: float
+    lost: float
+
+
+DOUBTS = {
+    "lucas_kanade": Doubt(times=3.0, less=8.0, lost=FOUND),
+    "lucas_kanade_lenient": Doubt(times=1.0, less=1.0, lost=MOST_UNLIKE),
+}
+
+
 def load(name: str, weights: str | None = None) -> "LucasKanade":
     if weights is not None:
         raise ValueError("tracks.weights: lucas_kanade takes none; set it to null")
-    return LucasKanade()
+    return LucasKanade(DOUBTS[name])
 
 
 class LucasKanade:
+    def __init__(self, doubt: Doubt):
+        self.doubt = doubt
+
     def __call__(self, frames: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `PointTracker`."""
         height, width = frames.shape[1:3]
         start = points.astype(np.float32)
         if len(start) < SUPPORT_GRID**2:
             start = np.concatenate([start, point_grid(width, height, SUPPORT_GRID)])
-        grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+        frames = np.ascontiguousarray(frames)
         origin = Surroundings.of(frames[0], start)
         tracks, visibility = [start], [inside_frame(start, width, height)]
         for t in range(1, len(frames)):
             previous, seen = tracks[-1], visibility[-1]
-            followed, trusted = _follow(grey[t - 1], grey[t], previous)
+            followed, trusted = _follow(frames[t - 1], frames[t], previous)
             by_camera = _camera_motion(start, followed, trusted & seen, FIT_TOLERANCE * _unit(frames[0]))
             places = followed
             if by_camera is not None:
@@ -62,9 +84,12 @@ class LucasKanade:
                     + (1 - ANCHOR) * recent.difference(frames[t], candidate)
                     for candidate in (by_camera, followed)
                 )
-                camera_wins = ~trusted | (unlike_camera - CAMERA_BONUS <= MUCH_MORE_LIKE * unlike_followed)
+                doubtful = unlike_camera - self.doubt.less <= self.doubt.times * unlike_followed
+                camera_wins = ~trusted | doubtful
+                trusted &= ~camera_wins
                 places = np.where(camera_wins[:, None], by_camera, followed)
-            alike = origin.difference(frames[t], places) < FOUND
+            change = origin.difference(frames[t], places)
+            alike = (change < FOUND) | (trusted & seen & (change < self.doubt.lost))
             tracks.append(places)
             visibility.append(alike & inside_frame(places, width, height))
         return np.stack(tracks)[:, : len(points)], np.stack(visibility)[:, : len(points)]
@@ -106,9 +131,9 @@ def _colours(frame: np.ndarray, points: np.ndarray, offsets: np.ndarray) -> np.n
 
 
 def _follow(before: np.ndarray, after: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lucas-Kanade from one grey frame to the next: places (N, 2), and whether the way back agrees (N,).
+    """Lucas-Kanade from one frame to the next: places (N, 2), and whether the way back agrees (N,).
 
-    Points that it cannot follow stay where they are.
+    In colour, as things may differ from their ground in nothing else. Points that it cannot follow stay where they are.
     """
     unit = _unit(before)
     side = 2 * round(WINDOW * unit) + 1

@@ -9,7 +9,7 @@ import pytest
 from models.cli import main
 from models.comparison.preferences import Vote, preferences, strengths
 from models.comparison.videos import find_items
-from models.estimators import load_estimator
+from models.estimators import load_tracker_of_generated
 from models.evaluation.paper import TABLE_1
 from models.metrics import trajectory_error
 from models.video import encode_gif, encode_mp4, read_video
@@ -69,7 +69,7 @@ def test_score_is_the_evaluations_own_measure(folders):
     figures, _ = score(folders, "ours")
     frames, _ = read_video(folders / "ours/lake/high.mp4")
     wanted = np.stack([60 - STEP * np.arange(FRAMES), np.full(FRAMES, 20.0)], -1)[:, None]
-    error = trajectory_error(*load_estimator("tracks", "lucas_kanade")(frames, wanted[0]), wanted)
+    error = trajectory_error(*load_tracker_of_generated("lucas_kanade")(frames, wanted[0]), wanted)
     assert figures["methods"]["ours"]["videos"]["lake/high"]["px"] == pytest.approx(4 * error.px, abs=1e-3)
 
 
