@@ -14,7 +14,7 @@ import torch
 
 from models.estimators import PointTracker, load_estimator, load_tracker_of_generated
 from models.evaluation.agreement import ranking_agreement
-from models.evaluation.experiment import PLAIN, Case, Method, generate, guided, to_uint8
+from models.evaluation.experiment import PLAIN, START, Case, Method, generate, guided, to_uint8
 from models.evaluation.features import (
     LEAST_FRAMES,
     Features,
@@ -91,6 +91,17 @@ def load_pipeline(params: Params) -> ImageConductorPipeline:
     return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def start_pipeline(pipe: ImageConductorPipeline, params: Params) -> ImageConductorPipeline | None:
+    """The sampler with the motion ControlNet that training began with, if it had one: untrained on the clips."""
+    settings = params.motion_controlnet
+    if settings.source is not None or settings.start is None:
+        return None
+    network = motion_controlnet.read_start(settings.start).requires_grad_(False).eval()
+    start = ImageConductorPipeline.assemble(pipe.foundation, network, pipe.settings)
+    start.set_progress_bar_config(disable=True)
+    return start.to(pipe.device)
+
+
 def load_trackers(params: Params) -> dict[str, PointTracker]:
     """The first is the curation's own, lenient as generated videos need it, the second independent of it."""
     first = load_tracker_of_generated(params.tracks.estimator, params.tracks.weights)
@@ -134,13 +145,18 @@ def sample(
         "scenes": (scene_cases(scenes, params), [methods["camera_lora"]]),
         "many_strokes": (many_stroke_cases(scenes, params), guidances),
     }
+    untrained = start_pipeline(pipe, params)
+    if untrained is not None:
+        for key in ("cam_mc", "obj_mc"):
+            plan[key][1].append(START)
     results: Results = {}
     shown = Shown({key: cases for key, (cases, _) in plan.items()})
     for key, (cases, compared) in plan.items():
         results[key] = {}
         for method in compared:
             rows = results[key][method.name] = []
-            for case, video in generate(pipe, cases, method, settings.seed, settings.batch_size):
+            sampler = untrained if untrained is not None and method is START else pipe
+            for case, video in generate(sampler, cases, method, settings.seed, settings.batch_size):
                 rows.append(measure(case, video, trackers, camera=method.mode == "camera"))
                 shown.keep(key, method.name, case, video)
                 if (key, method.name) in COMPARED_WITH_REAL:

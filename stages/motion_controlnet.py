@@ -1,6 +1,7 @@
 """The motion ControlNet, dense then sparse, on mixed data (Sec 2.4): `python -m stages.motion_controlnet`.
 
-A fresh one beside the frozen foundation. Output: artifacts/motion_controlnet/, in diffusers' layout, and its curves.
+Beside the frozen foundation, a fresh one or from `motion_controlnet.start`. Output: artifacts/motion_controlnet/, in
+diffusers' layout, and its curves.
 """
 
 from pathlib import Path
@@ -8,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from models.foundation import Foundation
+from models.networks import MotionControlNet as ControlNet
 from models.networks import motion_controlnet_like
-from stages.params import MotionControlNet, Params
+from stages.params import MotionControlNet, Params, ParamsError
 from stages.training import FOUNDATION, Job, Listener, run_training_stage, train
 from stages.training_items import Strokes, TrainingItems
 from stages.validation import Validation
@@ -20,14 +22,7 @@ OUTPUT = Path("artifacts/motion_controlnet")
 def run(params: Params, tracker: Listener) -> None:
     settings = params.motion_controlnet
     foundation = Foundation.load(FOUNDATION)
-    network = motion_controlnet_like(
-        foundation.image_controlnet,
-        list(settings.condition),
-        settings.flow_scale,
-        foundation.codec_factor,
-        settings.seed,
-    )
-    network.requires_grad_(True)
+    network = first_weights(settings, foundation).requires_grad_(True)
     job = Job(
         "motion_controlnet",
         settings,
@@ -40,6 +35,41 @@ def run(params: Params, tracker: Listener) -> None:
         patient_until=settings.dense_steps + settings.sparse_warmup_steps,
     )
     train(job, foundation, OUTPUT, tracker)
+
+
+def first_weights(settings: MotionControlNet, foundation: Foundation) -> ControlNet:
+    """What training begins with: the weights in `settings.start`, or a fresh network beside the foundation.
+
+    Raises:
+        ParamsError: `start` is no motion ControlNet, or has another condition or flow scale than the settings.
+    """
+    if settings.start is None:
+        return motion_controlnet_like(
+            foundation.image_controlnet,
+            list(settings.condition),
+            settings.flow_scale,
+            foundation.codec_factor,
+            settings.seed,
+        )
+    start = read_start(settings.start)
+    for key in ("condition", "flow_scale"):
+        found, wanted = start.config[key], getattr(settings, key)
+        if found != wanted:
+            raise ParamsError(
+                f"params.yaml: motion_controlnet.{key} is {wanted}, but {settings.start} was made with {found}; "
+                "change it, or set motion_controlnet.start to null"
+            )
+    return start
+
+
+def read_start(folder: str) -> ControlNet:
+    """The network in `motion_controlnet.start`. Raises ParamsError if there is none."""
+    try:
+        return ControlNet.from_pretrained(folder)
+    except OSError as error:
+        raise ParamsError(
+            f"params.yaml: motion_controlnet.start: {folder}: no motion ControlNet in diffusers' layout; set it to null"
+        ) from error
 
 
 def strokes(item: int, settings: MotionControlNet) -> Strokes:

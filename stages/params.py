@@ -223,6 +223,9 @@ class Training(Section):
 
 
 class MotionControlNet(Training):
+    """`start`: a folder whose weights training begins with; null: the image ControlNet's encoder, outputs at zero."""
+
+    start: str | None
     condition: Annotated[list[Condition], Field(min_length=1)]
     flow_scale: Positive
     dense_steps: Annotated[int, Field(ge=0)]

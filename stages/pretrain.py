@@ -2,8 +2,8 @@
 
     python -m stages.pretrain                    # reads params.yaml, section pretrain; resumes where it was stopped
 
-Fits the codec in closed form, then trains base, text encoder and image ControlNet jointly with a throwaway motion
-ControlNet. The throwaway one makes the base aware of flow; it is not exported, nor is any LoRA.
+Fits the codec in closed form, then trains base, text encoder and image ControlNet jointly with a motion ControlNet,
+which makes the base aware of flow. It is exported beside the foundation, as a start for `stages.motion_controlnet`.
 """
 
 import csv
@@ -82,7 +82,7 @@ class Batch:
 
 @dataclass
 class Trainee:
-    """Everything that learns, and the throwaway motion ControlNet."""
+    """Everything that learns: the foundation and the motion ControlNet."""
 
     foundation: Foundation
     motion_controlnet: MotionControlNet
@@ -139,7 +139,7 @@ def train(params: Params, device: str) -> None:
             _save_checkpoint(checkpoint, trainee, optimizer, ema, done, log, seconds + time.perf_counter() - started)
             ema.store(parameters)
             ema.copy_to(parameters)
-            export(trainee.foundation, params, log, seconds + time.perf_counter() - started)
+            export(trainee, params, log, seconds + time.perf_counter() - started)
             ema.restore(parameters)
 
 
@@ -248,7 +248,7 @@ def predict(
     z_first: Tensor,
     strokes: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
-    """The clean latents, as foundation and throwaway motion ControlNet see them; `strokes` from `choose_strokes`."""
+    """The clean latents, as foundation and motion ControlNet see them; `strokes` from `choose_strokes`."""
     foundation, network = trainee.foundation, trainee.motion_controlnet
     frames, height, width = x_t.shape[2], *(s * CODEC_FACTOR for s in x_t.shape[-2:])
     text = repeat_per_frame(embed_text(foundation.tokenizer, foundation.text_encoder, captions), frames)
@@ -323,10 +323,11 @@ def lr_factor(step: int, settings: Pretrain) -> float:
     return warm * max(0.02, min(1.0, left))
 
 
-def export(foundation: Foundation, params: Params, log: list[dict], seconds: float) -> None:
-    """Write the foundation folder: safetensors, configs, curve and the facts for its card."""
+def export(trainee: Trainee, params: Params, log: list[dict], seconds: float) -> None:
+    """Write the foundation folder and the motion ControlNet: safetensors, configs, curve and the facts for the card."""
     output = Path(params.pretrain.output)
-    foundation.save(output)
+    trainee.foundation.save(output)
+    trainee.motion_controlnet.save_pretrained(output / "motion_controlnet")
     rows = [row for row in log if row["step"] % 20 == 0 or len(row) > 2]
     names = sorted({name for row in rows for name in row}, key=lambda name: (name not in ("step", "loss"), name))
     with (output / "curve.csv").open("w", newline="") as file:

@@ -27,6 +27,7 @@ PLAIN = (
     Method("camera_lora", "camera"),
     Method("object_lora", "object"),
 )
+START = Method("start", "base")  # the motion ControlNet that training began with
 
 
 def guided(trajectory_guidance_scales: list[float]) -> list[Method]:

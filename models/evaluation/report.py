@@ -10,6 +10,7 @@ from models.page import render_page
 TITLES = {
     "still": "still copy of the picture",
     "no_control": "no control (image-to-video base alone)",
+    "start": "motion ControlNet of the pre-training, untrained on the clips",
     "controlnet": "motion ControlNet, no LoRA",
     "camera_lora": "camera LoRA",
     "object_lora": "object LoRA",
