@@ -32,7 +32,7 @@ def run(params: Params, tracker: Listener) -> None:
         network,
         parameters,
         items,
-        Validation("camera", params, settings),
+        Validation("camera", params, settings, settings.single_stroke_share),
         save=lambda: save_lora(network, "camera", OUTPUT),
     )
     train(job, Foundation.load(FOUNDATION), OUTPUT, tracker)

@@ -22,14 +22,18 @@ from models.metrics import still_error, trajectory_error
 from models.networks import MotionControlNet
 from stages.contracts import curated_clips
 from stages.params import Params, Split, Training
-from stages.training_items import Clip, chosen_strokes
+from stages.training_items import Clip, chosen_strokes, moves_as_one
 
 
 class Validation:
-    """The last held-out clips of a split (the evaluation takes the first ones), each with its first sparse draw."""
+    """The last held-out clips of a split (the evaluation takes the first ones), each with its first sparse draw.
 
-    def __init__(self, split: Split, params: Params, settings: Training):
+    `single_stroke_share`: of the clips, those that have only the first stroke of it, where they move as one.
+    """
+
+    def __init__(self, split: Split, params: Params, settings: Training, single_stroke_share: float = 0.0):
         self.split, self.frames, self.seed = split, params.video.frames, settings.seed
+        self.single_stroke_share = single_stroke_share
         self.sampler_steps = settings.validation.sampler_steps
         self._held_out = curated_clips(split, "eval")[-settings.validation.clips :]
 
@@ -43,7 +47,10 @@ class Validation:
             wanted = tracks[:, visibility.all(0)].numpy()
             if not wanted.shape[1]:
                 continue
-            strokes, shown = chosen_strokes(tracks, visibility, clip.draws[0])
+            draw = clip.draws[0].copy()
+            if number < self.single_stroke_share * len(self._held_out) and moves_as_one(tracks, visibility):
+                draw[1:] = -1
+            strokes, shown = chosen_strokes(tracks, visibility, draw)
             generator = torch.Generator().manual_seed(1000 * self.seed + number)
             channels, h, w = clip.latents.shape[1:]
             made_from = {
