@@ -253,10 +253,13 @@ def division(settings: Training, processes: int) -> tuple[int, int]:
 
 
 def place(foundation: Foundation, device: torch.device, dtype: torch.dtype) -> None:
-    """Frozen networks to where they train the others: in the precision of the run, the codec in its own."""
+    """Frozen networks to where they train the others: on a GPU in the precision of the run, the codec in its own.
+
+    On a CPU they stay as they are: autocast there cannot take norms of weights and input that differ.
+    """
     for network in (foundation.unet, foundation.image_controlnet):
         network.to(device)
-        if network.dtype != dtype:
+        if network.dtype != dtype and device.type != "cpu":
             network.to(dtype)
     foundation.vae.to(device)
 
