@@ -21,9 +21,15 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
-    "collect.synthetic": {"mixed": 14, "camera": 8, "width": 120, "height": 80, "frames": [18, 24], "fps": 12},
+    "collect.synthetic.mixed": 14,
+    "collect.synthetic.camera": 8,
+    "collect.synthetic.width": 120,
+    "collect.synthetic.height": 80,
+    "collect.synthetic.frames": [18, 24],
     "clips.held_out": 0.4,
     "sparse_flows.draws": 1,
+    "track_quality.scenes": 1,
+    "track_quality.frames": 3,
     "motion_controlnet.dense_steps": 1,
     "motion_controlnet.sparse_steps": 1,
     "camera_lora.steps": 1,

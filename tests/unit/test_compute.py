@@ -10,8 +10,8 @@ from stages.compute import map_items
 from stages.params import Compute
 from tests.footage import ROOT
 
-PROCESSES = Compute(backend="processes", workers=2, address=None)
-SERIAL = Compute(backend="serial", workers=None, address=None)
+PROCESSES = Compute(backend="processes", workers=2, address=None, training_processes=None)
+SERIAL = Compute(backend="serial", workers=None, address=None, training_processes=None)
 
 
 def square(x):
@@ -78,7 +78,7 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path):
 def test_dask_gives_the_same():
     distributed = pytest.importorskip("distributed", reason="dask's distributed is not installed")
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-        compute = Compute(backend="dask", workers=None, address=cluster.scheduler_address)
+        compute = Compute(backend="dask", workers=None, address=cluster.scheduler_address, training_processes=None)
         assert sorted(map_items(square, range(5), compute, "t", crashed)) == [(x, x * x) for x in range(5)]
 
 
