@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from math import nan
 from pathlib import Path
 
 import av
@@ -65,6 +66,16 @@ def read_frames(
     Raises:
         VideoError: the file is no video, is damaged or truncated, or its frames are larger than `MAX_PIXELS`.
     """
+    return (frame for _, frame in read_timed_frames(path, size, indices, span))
+
+
+def read_timed_frames(
+    path: str | Path,
+    size: Size | None = None,
+    indices: range | None = None,
+    span: tuple[float, float] | None = None,
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Like `read_frames`, each frame with its time in seconds, NaN where the file does not say."""
     with _opened(path) as (container, stream):
         if span is not None:
             container.seek(int(span[0] * av.time_base), backward=True)
@@ -79,7 +90,7 @@ def read_frames(
             if size is None:
                 size = _display_size(frame, stream)
             if indices is None or index in indices:
-                yield _upright(frame, size)
+                yield nan if frame.time is None else frame.time, _upright(frame, size)
             if indices is not None and index >= indices[-1]:
                 break
 

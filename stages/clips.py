@@ -4,6 +4,7 @@
 
 Every clip is measured once, in `measured/<clip_id>.json`. Which of them are kept depends on the whole split and on
 thresholds, so the others wait in `dropped/` and come back, without being made again, when videos or thresholds change.
+Where the source gives the camera's poses, `poses/<clip_id>.npz` has those of the clip's frames.
 """
 
 import json
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from models import video
-from models.curation import camera, clip, crop, cuts, duplicates, motion, quality, sampling
+from models.curation import camera, clip, crop, cuts, duplicates, motion, poses, quality, sampling
 from models.curation.clip import ClipSettings
 from models.curation.outcome import Clip, Dropped, Facts, Step
 from models.curation.selection import Reasons, Rules, Source, class_of, select
@@ -23,7 +24,7 @@ from models.curation.subset import subset_of
 from models.estimators import estimator_module, load_estimator
 from stages.command import run_split_stage
 from stages.compute import map_items
-from stages.contracts import CLIPS, clips_folder, read_manifest, videos_folder, write_table
+from stages.contracts import CLIPS, clips_folder, poses_folder, read_manifest, videos_folder, write_poses, write_table
 from stages.items import ItemFolder, item_id, recipe, remove_leftovers, write_atomically
 from stages.params import Params, Split
 
@@ -35,8 +36,10 @@ class Item:
     clip_id: str
     content: str
     file: Path
+    poses: Path | None
     span: tuple[float, float] | None
     folder: Path
+    posed: Path
     settings: ClipSettings
     fps: float
     cuts: str
@@ -45,16 +48,20 @@ class Item:
 
 
 def run(split: Split, params: Params) -> None:
-    folder, manifest = clips_folder(split), read_manifest(split)
+    folder, posed, manifest = clips_folder(split), poses_folder(split), read_manifest(split)
     made_by, settings = _recipe(params), _settings(params)
-    manifest["clip_id"] = [item_id(made_by, row.content or row.video, row.start, row.end) for row in _rows(manifest)]
+    manifest["clip_id"] = [
+        item_id(made_by, row.content or row.video, row.start, row.end, row.poses) for row in _rows(manifest)
+    ]
     items = {
         row.clip_id: Item(
             row.clip_id,
             row.content,
             videos_folder(split) / row.file,
+            videos_folder(split) / row.poses if row.poses else None,
             None if row.start is None else (row.start, row.end),
             folder,
+            posed.path(row.clip_id),
             settings,
             params.video.fps,
             params.clips.cuts,
@@ -65,14 +72,15 @@ def run(split: Split, params: Params) -> None:
         if row.file
     }
     measured, kept, low = ItemFolder(folder / "measured", ".json"), *_clip_folders(folder)
-    for place in (kept, low):
+    for place in (kept, low, posed):
         place.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(place.folder)
         for stale in place.ids() - items.keys():
             place.path(stale).unlink()
     missing = measured.prepare(items, made_by)
     for clip_id in items.keys() - set(missing):
-        if not (kept.has(clip_id) or low.has(clip_id) or _read(measured, clip_id)[1]):
+        whole = (kept.has(clip_id) or low.has(clip_id)) and (posed.has(clip_id) or not items[clip_id].poses)
+        if not (whole or _read(measured, clip_id)[1]):
             missing.append(clip_id)
     neural = params.clips.flow == "raft"
     for _ in map_items(make_clip, [items[i] for i in missing], params.compute, f"clips@{split}", _crashed, neural):
@@ -94,7 +102,7 @@ def run(split: Split, params: Params) -> None:
 
 
 def make_clip(item: Item) -> None:
-    """Write the clip, if there is one, then what was measured: the latter's presence says that both are whole."""
+    """Write the clip and its poses, if there are any, then what was measured: its presence says that all are whole."""
     result = clip.curate_clip(
         item.file,
         item.settings,
@@ -106,6 +114,9 @@ def make_clip(item: Item) -> None:
     if isinstance(result, Clip):
         kept, _ = _clip_folders(item.folder)
         write_atomically(kept.path(item.clip_id), video.encode_mp4(result.frames, result.fps or item.fps))
+        if item.poses:
+            _, path = poses.parse_camera_file(item.poses.read_text(encoding="utf-8"))
+            write_poses(item.posed, *poses.poses_at(path, result.times, result.view))
     _write_facts(item, result)
 
 
@@ -176,7 +187,7 @@ def _recipe(params: Params) -> str:
     settings = params.clips
     estimators = [estimator_module("cuts", settings.cuts), estimator_module("flow", settings.flow)]
     return recipe(
-        [camera, clip, crop, cuts, duplicates, motion, quality, sampling, video, *estimators],
+        [camera, clip, crop, cuts, duplicates, motion, poses, quality, sampling, video, *estimators],
         clips=settings.model_dump(include={"seed", "cuts", "margin", "crop_bars", "flow", "interval"}),
         video=params.video.model_dump(include={"width", "height", "clip_frames", "fps"}),
     )

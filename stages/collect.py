@@ -5,10 +5,6 @@
 Files are named by content or, if synthetic, by what they are drawn from; the manifest says which video is which.
 """
 
-import os
-import re
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +18,8 @@ from stages.compute import map_items
 from stages.contracts import MANIFEST, videos_folder, write_table, write_tracks
 from stages.items import content_hash, item_id, recipe, remove_leftovers, write_atomically
 from stages.params import Params, Split, Synthetic
-from stages.sources import SourceError, SourceVideo, list_folder, list_realestate10k, list_webvid
+from stages.sources import NOT_FOUND, SourceVideo, list_folder, list_realestate10k, list_webvid
+from stages.storage import RECORDS, LocalCopies, RemoteFile, SourceError, keep_only, take_in
 
 if TYPE_CHECKING:
     from models import scenes
@@ -44,8 +41,8 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class LocalVideo:
-    """One local video to take in."""
+class Listed:
+    """One video of a source to take in."""
 
     source: SourceVideo
     folder: Path
@@ -54,18 +51,19 @@ class LocalVideo:
 def run(split: Split, params: Params) -> None:
     folder = videos_folder(split)
     folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
+    for place in (folder, folder / RECORDS):
+        remove_leftovers(place)
+    remote: set[RemoteFile] = set()
     if params.collect.source_of(split) == "synthetic":
         rows = list(
             map_items(draw_video, plan_scenes(split, params), params.compute, f"collect@{split}", _crashed_scene)
         )
     else:
-        items = [LocalVideo(source, folder) for source in _list_source(split, params)]
+        copies = LocalCopies(folder)
+        items = [Listed(source, folder) for source in _list_source(split, params, copies)]
         rows = list(map_items(take_video, items, params.compute, f"collect@{split}", _crashed_video))
-    named = {row[key] for row in rows for key in ("file", "truth")} | {"manifest.parquet"}
-    for path in folder.iterdir():
-        if path.name not in named:
-            path.unlink()
+        remote = copies.fetched | {item.source.file for item in items if isinstance(item.source.file, RemoteFile)}
+    keep_only(folder, {row[key] for row in rows for key in ("file", "truth", "poses")} | {"manifest.parquet"}, remote)
     write_table(folder / "manifest.parquet", sorted(rows, key=lambda row: row["video"]), MANIFEST)
 
 
@@ -126,54 +124,48 @@ def draw_video(item: Scene) -> dict:
     return row | {"truth": truth.name}
 
 
-def take_video(item: LocalVideo) -> dict:
-    """Copy a local video, unless its content is there; return its row of the manifest."""
+def take_video(item: Listed) -> dict:
+    """Copy or fetch a video and its poses, unless they are there; return its row of the manifest.
+
+    Raises:
+        SourceError: the storage that it lies in fails.
+    """
     source = item.source
     facts: dict[str, Any] = {"caption": source.caption, "start": source.start, "end": source.end}
-    if source.reason:
+    if source.file is None:
         return _row(source.video, None, reason=source.reason, **facts)
     try:
-        suffix = re.sub(r"[^.a-z0-9]", "", source.path.suffix.lower())[:8]
-        path = item.folder / f"{content_hash(source.path)[:20]}{suffix}"
-        if not path.exists():
-            _copy_atomically(source.path, path)
+        path = take_in(source.file, item.folder)
+        poses = take_in(source.poses, item.folder).name if source.poses else None
     except FileNotFoundError:
-        return _row(source.video, None, reason="file not found", **facts)
+        return _row(source.video, None, reason=NOT_FOUND, **facts)
     except OSError as error:
-        return _row(source.video, None, reason=f"cannot be read: {error.strerror}", **facts)
-    return _row(source.video, path, **facts)
+        return _row(source.video, None, reason=f"cannot be read: {error.strerror or error}", **facts)
+    return _row(source.video, path, poses=poses, **facts)
 
 
 def _row(name: str, path: Path | None, reason: str = "", **facts: object) -> dict:
     content = content_hash(path) if path else None
     row = {"video": name, "file": path.name if path else None, "content": content, "reason": reason}
-    return row | {"caption": "", "start": None, "end": None, "truth": None} | facts
+    return row | {"caption": "", "start": None, "end": None, "truth": None, "poses": None} | facts
 
 
-def _copy_atomically(source: Path, target: Path) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
-    os.close(handle)
-    shutil.copyfile(source, temporary)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, target)
-
-
-def _list_source(split: Split, params: Params) -> list[SourceVideo]:
+def _list_source(split: Split, params: Params, copies: LocalCopies) -> list[SourceVideo]:
     collect = params.collect
     match collect.source_of(split):
         case "folder":
-            return list_folder(Path(collect.folder[split]))
+            return list_folder(collect.folder[split], copies, f"collect.folder.{split}")
         case "webvid":
-            return list_webvid(Path(collect.webvid.csv), Path(collect.webvid.videos))
+            return list_webvid(collect.webvid, copies)
         case _:
-            return list_realestate10k(Path(collect.realestate10k.cameras), Path(collect.realestate10k.videos))
+            return list_realestate10k(collect.realestate10k, copies)
 
 
 def _crashed_scene(item: Scene) -> dict:
     return _row(f"{item.kind}-{item.seed}.mp4", None, reason="drawing it crashed")
 
 
-def _crashed_video(item: LocalVideo) -> dict:
+def _crashed_video(item: Listed) -> dict:
     return _row(item.source.video, None, caption=item.source.caption, reason="copying it crashed")
 
 

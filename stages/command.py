@@ -8,7 +8,7 @@ from typing import get_args
 from models.estimators import EstimatorUnavailable
 from stages.contracts import ContractError
 from stages.params import ParamsError, Split, load_params
-from stages.sources import SourceError
+from stages.storage import SourceError
 from stages.tracking import timed
 
 

@@ -51,6 +51,7 @@ MANIFEST = Table(
             _column("start", _FLOAT, null=True),  # seconds of the file to use; null: all
             _column("end", _FLOAT, null=True),
             _column("truth", _STRING, null=True),  # name of the file with the true tracks of a synthetic video
+            _column("poses", _STRING, null=True),  # name of the file with the camera's poses, if the source has one
             _column("reason", _STRING),  # why there is no file
         ]
     ),
@@ -144,6 +145,10 @@ def captions_file(split: Split) -> Path:
     return Path("data/captions") / f"{split}.parquet"
 
 
+def poses_folder(split: Split) -> ItemFolder:
+    return ItemFolder(clips_folder(split) / "poses", ".npz")
+
+
 def tracks_folder(split: Split) -> ItemFolder:
     return ItemFolder(Path("data/tracks") / split, ".npz")
 
@@ -204,6 +209,30 @@ def read_tracks(path: Path) -> Tracks:
     return Tracks(data["tracks"], data["visibility"])
 
 
+class Poses(NamedTuple):
+    """The camera at each frame of a clip; a frame whose pose is unknown has NaN in both.
+
+    poses: (T, 3, 4) float64 world-to-camera; intrinsics: (T, 4) float64, fx fy cx cy as shares of the clip's width and
+    height.
+    """
+
+    poses: np.ndarray
+    intrinsics: np.ndarray
+
+
+def write_poses(path: Path, poses: np.ndarray, intrinsics: np.ndarray) -> None:
+    """Raises ContractError if shapes or types differ from `Poses`."""
+    _check_poses(path, poses, intrinsics)
+    _write_npz(path, poses=poses, intrinsics=intrinsics)
+
+
+def read_poses(path: Path) -> Poses:
+    """Raises ContractError if the file is missing, damaged or not `Poses`."""
+    data = _read_npz(path, "poses", "intrinsics")
+    _check_poses(path, data["poses"], data["intrinsics"])
+    return Poses(data["poses"], data["intrinsics"])
+
+
 def write_draws(path: Path, chosen: np.ndarray) -> None:
     """Raises ContractError, see `read_draws`."""
     _check_draws(path, chosen)
@@ -223,7 +252,10 @@ def read_draws(path: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CuratedClip:
-    """A kept clip and where its parts are: `video` mp4, `tracks` and `draws` npz. `caption` may be empty."""
+    """A kept clip and where its parts are: `video` mp4, `tracks` and `draws` npz. `caption` may be empty.
+
+    `poses` npz: the camera's, if the source gives them.
+    """
 
     clip_id: str
     subset: Subset
@@ -231,6 +263,7 @@ class CuratedClip:
     video: Path
     tracks: Path
     draws: Path
+    poses: Path | None
 
 
 def curated_clips(split: Split, subset: Subset | None = None) -> list[CuratedClip]:
@@ -252,6 +285,7 @@ def curated_clips(split: Split, subset: Subset | None = None) -> list[CuratedCli
             video=clips_folder(split) / f"{row.clip_id}.mp4",
             tracks=tracks_folder(split).path(row.clip_id),
             draws=draws_folder(split).path(row.clip_id),
+            poses=poses_folder(split).path(row.clip_id) if poses_folder(split).has(row.clip_id) else None,
         )
         for row in rows.itertuples()
         if subset is None or row.subset == subset
@@ -295,6 +329,16 @@ def _check_tracks(path: Path, tracks: np.ndarray, visibility: np.ndarray) -> Non
         raise ContractError(
             f"{path}: visibility must be {tracks.shape[:2]} bool, found {visibility.shape} {visibility.dtype}"
         )
+
+
+def _check_poses(path: Path, poses: np.ndarray, intrinsics: np.ndarray) -> None:
+    frames = len(poses)
+    for name, array, shape in (("poses", poses, (frames, 3, 4)), ("intrinsics", intrinsics, (frames, 4))):
+        if array.dtype != np.float64 or array.shape != shape:
+            raise ContractError(f"{path}: {name} must be {shape} float64, found {array.shape} {array.dtype}")
+    values = np.concatenate([poses.reshape(-1, 12), intrinsics], axis=1)
+    if not (np.isfinite(values).all(1) | np.isnan(values).all(1)).all():
+        raise ContractError(f"{path}: poses and intrinsics of a frame must be all finite or all NaN")
 
 
 def _check_draws(path: Path, chosen: np.ndarray) -> None:

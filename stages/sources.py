@@ -1,124 +1,165 @@
-"""Sources of local videos for `collect`: a folder, WebVid's csv, RealEstate10K's camera files.
+"""Sources of videos for `collect`: a folder, WebVid's csv, RealEstate10K's camera files; local or in a storage.
 
 Each lists what it names, also what cannot be found: a missing file is a row with a reason, not a silent gap.
 """
 
-import os
-from collections.abc import Iterator
+import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, urlparse
 
 import pandas as pd
 
+from models.curation.poses import parse_camera_file
+from stages.params import RealEstate10K, WebVid
+from stages.storage import File, LocalCopies, SourceError, find_file, list_files
+
 CAPTIONS_FILE = "captions.csv"
-
-
-class SourceError(ValueError):
-    """A source that cannot be read at all; the message names the file, what is wrong and what to do."""
+SIDECARS = (".txt", ".json")  # the earlier one counts
+NOT_FOUND = "file not found"
 
 
 @dataclass(frozen=True)
 class SourceVideo:
-    """A video as its source names it; `start` and `end` in seconds, None for all; `reason` if it cannot be used."""
+    """A video as its source names it; `start` and `end` in seconds, None for all; `reason` if it cannot be used.
+
+    `poses` is the file with the camera's poses, if the source has one.
+    """
 
     video: str
-    path: Path
+    file: File | None = None
     caption: str = ""
     start: float | None = None
     end: float | None = None
+    poses: File | None = None
     reason: str = ""
 
 
-def list_folder(folder: Path) -> list[SourceVideo]:
-    """Every file below `folder` (hidden ones and captions.csv apart), with its caption if captions.csv has one.
+def list_folder(folder: str, copies: LocalCopies, parameter: str) -> list[SourceVideo]:
+    """Every file below a folder, captions.csv and the captions beside videos apart.
+
+    A video's caption is that of captions.csv, or of a file of its name beside it: the whole of `clip.txt`, or the field
+    `caption` or `text` of `clip.json`.
+
+    Args:
+        folder: A path or a URL.
+        parameter: That names it, for messages.
 
     Raises:
         SourceError: no such folder, or captions.csv is not a csv with the columns video and caption.
     """
-    if not folder.is_dir():
-        raise SourceError(f"{folder}: no such folder; create it or change collect.folder")
-    captions = _read_captions(folder / CAPTIONS_FILE)
-    found = {_printable(path.relative_to(folder)): path for path in _files(folder)}
-    videos = [SourceVideo(name, path, captions.get(name, "")) for name, path in found.items()]
-    missing = captions.keys() - found.keys()
-    return videos + [SourceVideo(name, folder / name, captions[name]) for name in missing]
+    files = list_files(folder, parameter)
+    csv = files.pop(CAPTIONS_FILE, None)
+    captions = {} if csv is None else _read_captions(csv, copies, parameter)
+    sidecars, texts = _sidecars(files)
+    asked = [video for video in sidecars if video not in captions]
+    paths = dict(zip(asked, copies.of([files[sidecars[video]] for video in asked], parameter), strict=True))
+    videos = []
+    for name, file in files.items():
+        if name in paths:
+            videos.append(_captioned(name, file, paths[name], sidecars[name]))
+        elif name not in texts:
+            videos.append(SourceVideo(name, file, captions.get(name, "")))
+    missing = captions.keys() - files.keys()
+    return videos + [SourceVideo(name, caption=captions[name], reason=NOT_FOUND) for name in missing]
 
 
-def list_webvid(csv: Path, videos: Path) -> list[SourceVideo]:
+def list_webvid(source: WebVid, copies: LocalCopies) -> list[SourceVideo]:
     """WebVid's table (videoid, contentUrl, duration, page_dir, name): `<page_dir>/<videoid>.mp4` or `<videoid>.mp4`.
 
     Raises:
-        SourceError: the csv is missing or lacks a column.
+        SourceError: the csv or the folder is missing, or a column is.
     """
-    rows = _read_csv(csv, ["videoid", "page_dir", "name"], "collect.webvid.csv")
+    csv = find_file(source.csv, "collect.webvid.csv")
+    rows = _read_csv(csv, copies, ["videoid", "page_dir", "name"], "collect.webvid.csv")
+    found = list_files(source.videos, "collect.webvid.videos")
     listed = []
     for row in rows.drop_duplicates("videoid", keep="last").itertuples():
         nested, flat = f"{row.page_dir}/{row.videoid}.mp4", f"{row.videoid}.mp4"
-        name = nested if (videos / nested).is_file() else flat
-        listed.append(SourceVideo(name, videos / name, row.name))
+        name = nested if nested in found else flat
+        listed.append(SourceVideo(name, found.get(name), row.name, reason="" if name in found else NOT_FOUND))
     return listed
 
 
-def list_realestate10k(cameras: Path, videos: Path) -> list[SourceVideo]:
-    """RealEstate10K's camera files: the YouTube address, then one line per frame that starts with its microsecond.
+def list_realestate10k(source: RealEstate10K, copies: LocalCopies) -> list[SourceVideo]:
+    """RealEstate10K's camera files, see `models.curation.poses`.
 
-    Each file names the part of `<YouTube id>.mp4` between its first and its last frame.
+    Each names the part of `<YouTube id>.mp4` between its first and its last frame, and gives the poses in it.
 
     Raises:
-        SourceError: no such folder.
+        SourceError: one of the folders is missing.
     """
-    if not cameras.is_dir():
-        raise SourceError(f"{cameras}: no such folder; change collect.realestate10k.cameras")
-    return [_realestate10k_video(path, cameras, videos) for path in sorted(cameras.rglob("*.txt"))]
+    parameter = "collect.realestate10k.cameras"
+    cameras = {name: file for name, file in list_files(source.cameras, parameter).items() if name.endswith(".txt")}
+    found = list_files(source.videos, "collect.realestate10k.videos")
+    paths = copies.of(cameras.values(), parameter)
+    return [
+        _realestate10k_video(name, file, path, found) for (name, file), path in zip(cameras.items(), paths, strict=True)
+    ]
 
 
-def _realestate10k_video(path: Path, cameras: Path, videos: Path) -> SourceVideo:
-    name = _printable(path.relative_to(cameras))
+def _realestate10k_video(name: str, camera: File, path: Path, videos: dict[str, File]) -> SourceVideo:
     try:
-        address, *lines = path.read_text(encoding="utf-8").splitlines()
-        identity = parse_qs(urlparse(address.strip()).query)["v"][0]
-        times = [int(line.split()[0]) / 1e6 for line in lines if line.strip()]
-        return SourceVideo(name, videos / f"{identity}.mp4", start=min(times), end=max(times))
-    except (OSError, ValueError, LookupError):
-        reason = "not a RealEstate10K camera file: expected an address with v=<id>, then lines that start with a time"
-        return SourceVideo(name, path, reason=reason)
+        address, poses = parse_camera_file(path.read_text(encoding="utf-8"))
+        video = f"{parse_qs(urlparse(address).query)['v'][0]}.mp4"
+    except (OSError, ValueError) as error:
+        return SourceVideo(name, reason=f"not a RealEstate10K camera file: {error}")
+    except LookupError:
+        return SourceVideo(name, reason="not a RealEstate10K camera file: line 1 is no address with v=<id>")
+    start, end = float(poses.times[0]), float(poses.times[-1])
+    if video not in videos:
+        return SourceVideo(name, start=start, end=end, reason=f"{NOT_FOUND}: {video}")
+    return SourceVideo(name, videos[video], start=start, end=end, poses=camera)
 
 
-def _files(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Files below a folder in order of name, through links but never in circles; pipes and devices left out."""
-    if (real := folder.resolve()) in seen:
-        return
-    for path in sorted(folder.iterdir(), key=lambda path: os.fsencode(path.name)):
-        if path.name.startswith(".") or (path.name == CAPTIONS_FILE and not seen):
-            continue
-        if path.is_dir():
-            yield from _files(path, seen | {real})
-        elif path.is_file() or path.is_symlink():
-            yield path
+def _sidecars(files: dict[str, File]) -> tuple[dict[str, str], set[str]]:
+    """The text that has the caption of each video, by name, and all texts that lie beside a video of their name."""
+    texts: dict[PurePosixPath, dict[str, str]] = {}
+    for name in files:
+        path = PurePosixPath(name)
+        if (suffix := path.suffix.lower()) in SIDECARS:
+            texts.setdefault(path.with_suffix(""), {})[suffix] = name
+    beside, used = {}, set()
+    for name in files:
+        path = PurePosixPath(name)
+        if path.suffix.lower() not in SIDECARS and (own := texts.get(path.with_suffix(""))):
+            beside[name] = own[min(own, key=SIDECARS.index)]
+            used |= set(own.values())
+    return beside, used
 
 
-def _read_captions(csv: Path) -> dict[str, str]:
-    if not csv.exists():
-        return {}
-    rows = _read_csv(csv, ["video", "caption"], "the captions of collect.folder")
+def _captioned(name: str, file: File, sidecar: Path, sidecar_name: str) -> SourceVideo:
+    try:
+        return SourceVideo(name, file, _sidecar_caption(sidecar))
+    except (OSError, ValueError, RecursionError) as error:
+        return SourceVideo(name, reason=f"its caption in {sidecar_name} cannot be read: {error}")
+
+
+def _sidecar_caption(path: Path) -> str:
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix.lower() != ".json":
+        return text.strip()
+    fields = json.loads(text)
+    for field in ("caption", "text"):
+        if isinstance(fields, dict) and isinstance(fields.get(field), str):
+            return fields[field].strip()
+    raise ValueError("no text in a field caption or text")
+
+
+def _read_captions(csv: File, copies: LocalCopies, parameter: str) -> dict[str, str]:
+    rows = _read_csv(csv, copies, ["video", "caption"], parameter)
     return dict(zip(rows["video"].str.strip(), rows["caption"].str.strip(), strict=True))
 
 
-def _read_csv(csv: Path, columns: list[str], field: str) -> pd.DataFrame:
+def _read_csv(csv: File, copies: LocalCopies, columns: list[str], parameter: str) -> pd.DataFrame:
+    (path,) = copies.of([csv], parameter)
+    name = csv if isinstance(csv, Path) else csv.url
     try:
-        rows = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise SourceError(f"{csv}: no such file; see {field}") from None
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, OSError) as error:
-        raise SourceError(f"{csv}: not a readable csv ({error}); save it as UTF-8 with commas") from None
+        raise SourceError(f"{name}: not a readable csv ({error}); save it as UTF-8 with commas") from None
     if missing := [column for column in columns if column not in rows]:
         raise SourceError(
-            f"{csv}: column {', '.join(missing)} is missing; the first line must name {', '.join(columns)}"
+            f"{name}: column {', '.join(missing)} is missing; the first line must name {', '.join(columns)}"
         )
     return rows
-
-
-def _printable(path: Path) -> str:
-    """A path as text that any file can hold: bytes of the name that are no UTF-8 are escaped."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")

@@ -12,11 +12,11 @@ from models.curation.crop import CoverCrop, cover_crop
 from models.curation.cuts import inner_scene, longest_scene
 from models.curation.duplicates import FRAMES, signature
 from models.curation.motion import motion_score
-from models.curation.outcome import Clip, Dropped, Facts, Unusable
+from models.curation.outcome import Clip, Dropped, Facts, Unusable, View
 from models.curation.quality import Bars, find_bars, measure_quality
 from models.curation.sampling import draw_frames
 from models.estimators import CutDetector, FlowEstimator
-from models.video import Size, VideoError, VideoInfo, read_frames, read_info
+from models.video import Size, VideoError, VideoInfo, read_frames, read_info, read_timed_frames
 
 SCAN_LONG_SIDE = 192
 MAX_ASPECT = 8
@@ -88,7 +88,8 @@ def _curate(
     window = _Window.of(info, bars, settings.size)
     facts.bars_x, facts.bars_y = info.width - window.crop.source[0], info.height - window.crop.source[1]
 
-    frames = np.stack([window.cut(frame) for frame in read_frames(path, window.scaled, indices, span)])
+    timed = [(time, window.cut(frame)) for time, frame in read_timed_frames(path, window.scaled, indices, span)]
+    frames = np.stack([frame for _, frame in timed])
     facts.motion_score = motion_score(estimate_flow(frames))
     clip = np.ascontiguousarray(window.crop.crop(frames))
     for name, value in asdict(measure_quality(clip)).items():
@@ -96,7 +97,7 @@ def _curate(
     if camera := camera_motion(clip):
         for name, value in asdict(camera).items():
             setattr(facts, name, value)
-    return Clip(clip, info.fps / facts.interval, facts)
+    return Clip(clip, info.fps / facts.interval, facts, np.array([time for time, _ in timed]), window.view)
 
 
 class Samples:
@@ -139,6 +140,13 @@ class _Window:
         scaled = max(crop.scaled[0], round(info.width * x)), max(crop.scaled[1], round(info.height * y))
         left, top = round(info.width * bars.left * x), round(info.height * bars.top * y)
         return cls(scaled, (min(left, scaled[0] - crop.scaled[0]), min(top, scaled[1] - crop.scaled[1])), crop)
+
+    @property
+    def view(self) -> View:
+        """What is left of a frame when it has been cut and cropped."""
+        (width, height), (left, top) = self.scaled, np.add(self.offset, self.crop.offset)
+        target = self.crop.target
+        return View(float(left / width), float(top / height), target[0] / width, target[1] / height)
 
     def cut(self, frame: np.ndarray) -> np.ndarray:
         """The picture (h, w, 3) of a frame (H, W, 3) that was scaled to `scaled`."""

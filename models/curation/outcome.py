@@ -1,7 +1,7 @@
 """What curation says about one video: a clip, or why there is none."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -49,13 +49,27 @@ class Facts:
     signature: str | None = None
 
 
+class View(NamedTuple):
+    """The part of a video's frame that its clip shows, as shares of the frame's width and height."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
 @dataclass
 class Clip:
-    """frames: (T, H, W, 3) uint8 at the model's size; fps: rate at which they play at the source's speed."""
+    """frames: (T, H, W, 3) uint8 at the model's size; fps: rate at which they play at the source's speed.
+
+    times: (T,) seconds of the frames in the video, NaN where it does not say.
+    """
 
     frames: np.ndarray
     fps: float
     facts: Facts
+    times: np.ndarray
+    view: View
 
 
 @dataclass

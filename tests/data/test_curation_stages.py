@@ -294,4 +294,4 @@ def test_a_wrong_source_ends_in_one_line():
     command = [sys.executable, "-m", "stages.collect", "--split", "mixed"]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "collect@mixed: inputs/mixed: no such folder; create it or change collect.folder\n"
+    assert done.stderr == "collect@mixed: inputs/mixed: no such folder; create it or change collect.folder.mixed\n"

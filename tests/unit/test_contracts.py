@@ -6,9 +6,11 @@ from stages.contracts import (
     CLIPS,
     ContractError,
     read_draws,
+    read_poses,
     read_table,
     read_tracks,
     write_draws,
+    write_poses,
     write_table,
     write_tracks,
 )
@@ -100,6 +102,16 @@ def test_tracks_and_draws_come_back_as_they_were(tmp_path):
 def test_wrong_tracks_are_named(tmp_path, tracks, visibility, field):
     with pytest.raises(ContractError, match=f"t.npz: {field} must be"):
         write_tracks(tmp_path / "t.npz", tracks, visibility)
+
+
+def test_poses_come_back_as_they_were_and_wrong_ones_are_named(tmp_path):
+    poses, intrinsics = np.random.default_rng(0).random((4, 3, 4)), np.ones((4, 4))
+    poses[1], intrinsics[1] = np.nan, np.nan
+    write_poses(tmp_path / "p.npz", poses, intrinsics)
+    assert np.array_equal(read_poses(tmp_path / "p.npz").poses, poses, equal_nan=True)
+    for wrong in ((poses[:3], intrinsics), (poses.astype(np.float32), intrinsics), (np.ones((4, 3, 4)), intrinsics)):
+        with pytest.raises(ContractError, match="p.npz: .* must be"):
+            write_poses(tmp_path / "p.npz", *wrong)
 
 
 def test_damaged_tracks_are_named(tmp_path):

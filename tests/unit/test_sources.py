@@ -2,7 +2,11 @@ import os
 
 import pytest
 
-from stages.sources import SourceError, list_folder, list_realestate10k, list_webvid
+from stages.params import RealEstate10K, WebVid
+from stages.sources import list_folder, list_realestate10k, list_webvid
+from stages.storage import LocalCopies, SourceError
+
+STILL = "1 0 0 0 0 1 0 0 0 0 1 0"
 
 
 def touch(path, text="x"):
@@ -10,11 +14,25 @@ def touch(path, text="x"):
     path.write_text(text)
 
 
+def listed(folder):
+    return list_folder(str(folder), LocalCopies(folder), "collect.folder.mixed")
+
+
+def webvid(folder):
+    source = WebVid(csv=str(folder / "results.csv"), videos=str(folder / "videos"))
+    return list_webvid(source, LocalCopies(folder))
+
+
+def realestate10k(folder):
+    source = RealEstate10K(cameras=str(folder / "cameras"), videos=str(folder / "videos"))
+    return list_realestate10k(source, LocalCopies(folder))
+
+
 def test_a_folder_lists_nested_files_with_their_captions(tmp_path):
     for name in ("b.mp4", "sub/a.MOV", "sub/deep/c.mkv", ".gitkeep", ".hidden/x.mp4"):
         touch(tmp_path / name)
     touch(tmp_path / "captions.csv", 'video,caption\nsub/a.MOV,"a cat, asleep"\ngone.mp4,lost\n')
-    found = {video.video: video.caption for video in list_folder(tmp_path)}
+    found = {video.video: video.caption for video in listed(tmp_path)}
     assert found == {"b.mp4": "", "sub/a.MOV": "a cat, asleep", "sub/deep/c.mkv": "", "gone.mp4": "lost"}
 
 
@@ -24,18 +42,18 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     (tmp_path / "in/linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/back").symlink_to(tmp_path / "in")
     (tmp_path / "in/dead.mp4").symlink_to(tmp_path / "nothing")
-    assert [video.video for video in list_folder(tmp_path / "in")] == ["dead.mp4", "linked/a.mp4"]
+    assert [video.video for video in listed(tmp_path / "in")] == ["dead.mp4", "linked/a.mp4"]
 
 
 def test_pipes_are_left_alone(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
-    assert list_folder(tmp_path) == []
+    assert listed(tmp_path) == []
 
 
 def test_names_that_are_no_utf8_are_escaped(tmp_path):
     with open(os.fsencode(tmp_path) + b"/caf\xe9.mp4", "w"):
         pass
-    assert [video.video for video in list_folder(tmp_path)] == ["caf\\xe9.mp4"]
+    assert [video.video for video in listed(tmp_path)] == ["caf\\xe9.mp4"]
 
 
 @pytest.mark.parametrize(
@@ -49,29 +67,92 @@ def test_names_that_are_no_utf8_are_escaped(tmp_path):
 def test_a_wrong_captions_csv_says_so(tmp_path, text, message):
     (tmp_path / "captions.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(SourceError, match=f"captions.csv: .*{message}"):
-        list_folder(tmp_path)
+        listed(tmp_path)
 
 
 def test_a_missing_folder_names_its_parameter(tmp_path):
-    with pytest.raises(SourceError, match="no such folder; create it or change collect.folder"):
-        list_folder(tmp_path / "none")
+    with pytest.raises(SourceError, match="no such folder; create it or change collect.folder.mixed"):
+        listed(tmp_path / "none")
+
+
+def test_captions_beside_videos(tmp_path):
+    for name in ("a.mp4", "a.mov", "sub/b.MP4", "sub/c.mkv", "d.mp4", "sub.dir/e"):
+        touch(tmp_path / name)
+    touch(tmp_path / "a.txt", "\ufeffa cat,\nasleep\n")
+    touch(tmp_path / "a.json", '{"caption": "the .txt counts"}')
+    touch(tmp_path / "sub/b.TXT", "a dog")
+    touch(tmp_path / "sub/c.json", '{"url": "u", "text": "a cow "}')
+    touch(tmp_path / "d.txt", "of the file beside it")
+    touch(tmp_path / "sub.dir/e.json", '{"caption": "a bird", "text": "no"}')
+    touch(tmp_path / "captions.csv", "video,caption\nd.mp4,of captions.csv\n")
+    found = {video.video: video.caption for video in listed(tmp_path)}
+    assert found == {
+        "a.mov": "a cat,\nasleep",
+        "a.mp4": "a cat,\nasleep",
+        "d.mp4": "of captions.csv",
+        "sub/b.MP4": "a dog",
+        "sub/c.mkv": "a cow",
+        "sub.dir/e": "a bird",
+    }
+
+
+def test_a_text_without_a_video_beside_it_is_listed_like_any_file(tmp_path):
+    for name in ("notes.txt", "more.json", "sub/a.mp4", "a.txt"):
+        touch(tmp_path / name)
+    assert [(video.video, video.reason) for video in listed(tmp_path)] == [
+        (name, "") for name in ("a.txt", "more.json", "notes.txt", "sub/a.mp4")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", b"{", "Expecting property name"),
+        ("a.json", b"[1]", "no text in a field caption or text"),
+        ("a.json", b'{"caption": 3}', "no text in a field caption or text"),
+        ("a.json", b"[" * 100_000, "recursion"),
+        ("a.txt", b"caf\xe9", "utf-8"),
+    ],
+)
+def test_a_malformed_caption_is_a_reason(tmp_path, name, text, message):
+    touch(tmp_path / "a.mp4")
+    touch(tmp_path / "b.mp4")
+    (tmp_path / name).write_bytes(text)
+    bad, good = listed(tmp_path)
+    assert (bad.video, bad.file) == ("a.mp4", None) and good.reason == ""
+    assert bad.reason.startswith(f"its caption in {name} cannot be read: ") and message in bad.reason
 
 
 def test_webvid(tmp_path):
-    csv = "videoid,contentUrl,duration,page_dir,name\n1,u,PT1S,000001_000050,A dog\n2,u,PT1S,000001_000050,A cow\n"
-    touch(tmp_path / "results.csv", csv)
+    rows = "".join(f"{i},u,PT1S,000001_000050,A {name}\n" for i, name in ((1, "dog"), (2, "cow"), (3, "cat")))
+    touch(tmp_path / "results.csv", f"videoid,contentUrl,duration,page_dir,name\n{rows}")
     touch(tmp_path / "videos/000001_000050/1.mp4")
     touch(tmp_path / "videos/2.mp4")
-    found = {video.video: video.caption for video in list_webvid(tmp_path / "results.csv", tmp_path / "videos")}
-    assert found == {"000001_000050/1.mp4": "A dog", "2.mp4": "A cow"}
-    with pytest.raises(SourceError, match="no such file; see collect.webvid.csv"):
-        list_webvid(tmp_path / "none.csv", tmp_path)
+    assert [(video.video, video.caption, video.reason) for video in webvid(tmp_path)] == [
+        ("000001_000050/1.mp4", "A dog", ""),
+        ("2.mp4", "A cow", ""),
+        ("3.mp4", "A cat", "file not found"),
+    ]
+
+
+def test_webvid_without_its_csv_or_its_folder(tmp_path):
+    with pytest.raises(SourceError, match="no such file; change collect.webvid.csv"):
+        webvid(tmp_path)
+    touch(tmp_path / "results.csv", "videoid,page_dir,name\n")
+    with pytest.raises(SourceError, match="no such folder; create it or change collect.webvid.videos"):
+        webvid(tmp_path)
 
 
 def test_realestate10k(tmp_path):
-    line = " ".join(["0.5"] * 18)
-    touch(tmp_path / "cameras/ab.txt", f"https://www.youtube.com/watch?v=XyZ\n1500000 {line}\n4000000 {line}\n")
+    lines = "".join(f"{time} .5 .9 .5 .5 0 0 {STILL}\n" for time in (1500000, 4000000))
+    touch(tmp_path / "cameras/ab.txt", f"https://www.youtube.com/watch?v=XyZ\n{lines}")
     touch(tmp_path / "cameras/bad.txt", "nothing\n")
-    good, bad = list_realestate10k(tmp_path / "cameras", tmp_path / "videos")
-    assert (good.video, good.path, good.start, good.end) == ("ab.txt", tmp_path / "videos/XyZ.mp4", 1.5, 4.0)
-    assert bad.video == "bad.txt" and "not a RealEstate10K camera file" in bad.reason
+    touch(tmp_path / "cameras/gone.txt", f"https://www.youtube.com/watch?v=gone\n{lines}")
+    touch(tmp_path / "cameras/unknown.txt", f"https://www.youtube.com/\n{lines}")
+    touch(tmp_path / "videos/XyZ.mp4")
+    good, bad, gone, unknown = realestate10k(tmp_path)
+    assert (good.video, good.file, good.start, good.end) == ("ab.txt", tmp_path / "videos/XyZ.mp4", 1.5, 4.0)
+    assert good.poses == tmp_path / "cameras/ab.txt"
+    assert bad.reason == "not a RealEstate10K camera file: expected lines for two frames or more"
+    assert gone.reason == "file not found: gone.mp4"
+    assert unknown.reason == "not a RealEstate10K camera file: line 1 is no address with v=<id>"
