@@ -89,7 +89,9 @@ def find_file(file: str, parameter: str) -> File:
     with _explained(file, parameter):
         storage, address = fsspec.url_to_fs(file)
         storage.invalidate_cache()
-        return RemoteFile(storage, address, _version(storage.info(address)))
+        if (info := storage.info(address))["type"] != "file":
+            raise FileNotFoundError
+        return RemoteFile(storage, address, _version(info))
 
 
 def take_in(file: File, folder: Path) -> Path:
@@ -184,10 +186,10 @@ def _explained(location: str, parameter: str) -> Iterator[None]:
     except SourceError:
         raise
     except ImportError as error:
-        extra = "; it comes with the extra `s3`: pip install -e '.[s3]'" if location.startswith("s3:") else ""
-        raise SourceError(f"{location}: a package is missing: {_text(error)}{extra}") from None
+        extra = " (pip install -e '.[s3]')" if location.startswith("s3:") else ""
+        raise SourceError(f"{location}: {_text(error)}{extra}") from None
     except FileNotFoundError:
-        raise SourceError(f"{location}: there is no such file or folder; change {parameter}") from None
+        raise SourceError(f"{location}: no such file or folder; change {parameter}") from None
     except PermissionError as error:
         raise SourceError(f"{location}: no permission ({_text(error)}); check the credentials or {parameter}") from None
     except Exception as error:  # each storage has errors of its own
