@@ -68,7 +68,6 @@ def list_files(folder: str, parameter: str) -> dict[str, File]:
         return {_printable(file.relative_to(path)): file for file in _walk(path)}
     with _explained(folder, parameter):
         storage, root = fsspec.url_to_fs(folder)
-        storage.invalidate_cache()
         found = storage.find(root, detail=True)
     if not found or root in found:
         raise SourceError(f"{folder}: no such folder; change {parameter}")
@@ -88,7 +87,6 @@ def find_file(file: str, parameter: str) -> File:
         return path
     with _explained(file, parameter):
         storage, address = fsspec.url_to_fs(file)
-        storage.invalidate_cache()
         if (info := storage.info(address))["type"] != "file":
             raise FileNotFoundError
         return RemoteFile(storage, address, _version(info))
