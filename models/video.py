@@ -1,16 +1,18 @@
 """Read any video that FFmpeg decodes, write H.264 or GIF. Frames are (H, W, 3) uint8 RGB, upright, square pixels."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from math import nan
 from pathlib import Path
 
 import av
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 from PIL import Image
 
@@ -21,7 +23,7 @@ NOT_VIDEO = {"tty", "image2"}  # FFmpeg draws text files as films, and calls a p
 
 _DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "file"}
 # without cpu-independent, x264 gives other bytes from run to run
-_H264 = {"crf": "12", "preset": "medium", "x264-params": "cpu-independent=1"}
+_H264 = {"crf": "12", "preset": "veryfast", "x264-params": "cpu-independent=1"}
 
 
 class VideoError(ValueError):
@@ -30,11 +32,15 @@ class VideoError(ValueError):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """Width and height in pixels as displayed (after rotation and pixel aspect), frames per second (0 if unknown)."""
+    """Width and height in pixels as displayed (after rotation and pixel aspect), frames per second (0 if unknown).
+
+    tick: Seconds that one step of the time stamps takes (NaN if unknown).
+    """
 
     width: int
     height: int
     fps: float
+    tick: float
 
 
 def read_info(path: str | Path) -> VideoInfo:
@@ -46,7 +52,8 @@ def read_info(path: str | Path) -> VideoInfo:
     with _opened(path) as (container, stream):
         for frame in _whole_frames(container, stream):
             width, height = _display_size(frame, stream)
-            return VideoInfo(width, height, float(stream.average_rate or stream.guessed_rate or 0))
+            rate, tick = stream.average_rate or stream.guessed_rate or 0, frame.time_base or nan
+            return VideoInfo(width, height, float(rate), float(tick))
     raise VideoError("holds no frame")
 
 
@@ -66,33 +73,51 @@ def read_frames(
     Raises:
         VideoError: the file is no video, is damaged or truncated, or its frames are larger than `MAX_PIXELS`.
     """
-    return (frame for _, frame in read_timed_frames(path, size, indices, span))
-
-
-def read_timed_frames(
-    path: str | Path,
-    size: Size | None = None,
-    indices: range | None = None,
-    span: tuple[float, float] | None = None,
-) -> Iterator[tuple[float, np.ndarray]]:
-    """Like `read_frames`, each frame with its time in seconds, NaN where the file does not say."""
     with _opened(path) as (container, stream):
-        if span is not None:
-            container.seek(int(span[0] * av.time_base), backward=True)
-        index = -1
-        for frame in _whole_frames(container, stream):
-            if span is not None and frame.time is not None:
-                if frame.time < span[0]:
-                    continue
-                if frame.time > span[1]:
-                    break
-            index += 1
+        for index, frame in enumerate(_spanned_frames(container, stream, span)):
             if size is None:
                 size = _display_size(frame, stream)
             if indices is None or index in indices:
-                yield nan if frame.time is None else frame.time, _upright(frame, size)
+                yield _upright(frame, size)
             if indices is not None and index >= indices[-1]:
                 break
+
+
+def read_stamped_frames(
+    path: str | Path, size: Size, span: tuple[float, float] | None = None
+) -> Iterator[tuple[np.ndarray, int | None]]:
+    """Like `read_frames`, each frame with its time stamp, for `read_chosen_frames`."""
+    with _opened(path) as (container, stream):
+        for frame in _spanned_frames(container, stream, span):
+            yield _upright(frame, size), frame.pts
+
+
+def read_chosen_frames(
+    path: str | Path,
+    size: Size,
+    indices: range,
+    stamps: Sequence[int | None],
+    span: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """Some frames (T, H, W, 3) of a video that `read_stamped_frames` has read before.
+
+    Frames before the first one's key frame are not decoded, nor those in between that no other frame needs; unless the
+    stamps or the container do not allow to seek.
+
+    Args:
+        indices: Frames to read, counted from the start of `span`, rising.
+        stamps: Time stamps of all frames of `span`.
+
+    Raises:
+        VideoError: as `read_frames`.
+    """
+    wanted = [stamps[index] for index in indices]
+    numbers = [stamp for stamp in stamps if stamp is not None]
+    if len(numbers) == len(stamps) and all(a < b for a, b in pairwise(numbers)):
+        frames = _sought_frames(path, size, wanted)
+        if len(frames) == len(wanted):
+            return np.stack(frames)
+    return np.stack(list(read_frames(path, size, indices, span)))
 
 
 def read_video(path: str | Path) -> tuple[np.ndarray, float]:
@@ -186,6 +211,37 @@ def _whole_frames(container: av.container.InputContainer, stream: VideoStream) -
             yield frame
 
 
+def _spanned_frames(
+    container: av.container.InputContainer, stream: VideoStream, span: tuple[float, float] | None
+) -> Iterator[VideoFrame]:
+    if span is None:
+        yield from _whole_frames(container, stream)
+        return
+    container.seek(int(span[0] * av.time_base), backward=True)
+    for frame in _whole_frames(container, stream):
+        if frame.time is not None and frame.time > span[1]:
+            break
+        if frame.time is None or frame.time >= span[0]:
+            yield frame
+
+
+def _sought_frames(path: str | Path, size: Size, stamps: Sequence[int | None]) -> list[np.ndarray]:
+    """Those frames with these rising time stamps that are found after a jump to the first."""
+    frames: list[np.ndarray] = []
+    wanted = set(stamps)
+    with _opened(path) as (container, stream):
+        container.seek(stamps[0] or 0, stream=stream, backward=True)
+        for packet in container.demux(stream):
+            unneeded = packet.pts is not None and packet.pts not in wanted
+            stream.codec_context.skip_frame = "NONREF" if unneeded else "DEFAULT"
+            for frame in packet.decode():
+                if frame.pts in wanted and not frame.is_corrupt:
+                    frames.append(_upright(frame, size))
+                if frame.pts == stamps[-1]:
+                    return frames
+    return frames
+
+
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise VideoError(f"frames of {width}x{height} are larger than {MAX_PIXELS:,} pixels")
@@ -206,7 +262,9 @@ def _quarter_turns(frame: VideoFrame) -> int:
 def _upright(frame: VideoFrame, size: Size) -> np.ndarray:
     turns = _quarter_turns(frame)
     width, height = size[::-1] if turns % 2 else size
-    image = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
+    shrinks = width * height < frame.width * frame.height
+    how = Interpolation.AREA if shrinks else Interpolation.BICUBIC
+    image = frame.reformat(width=width, height=height, format="rgb24", interpolation=how).to_ndarray()
     return np.ascontiguousarray(np.rot90(image, turns))
 
 

@@ -16,7 +16,7 @@ from models.curation.outcome import Clip, Dropped, Facts, Unusable, View
 from models.curation.quality import Bars, find_bars, measure_quality
 from models.curation.sampling import draw_frames
 from models.estimators import CutDetector, FlowEstimator
-from models.video import Size, VideoError, VideoInfo, read_frames, read_info, read_timed_frames
+from models.video import Size, VideoError, VideoInfo, read_chosen_frames, read_info, read_stamped_frames
 
 SCAN_LONG_SIDE = 192
 MAX_ASPECT = 8
@@ -75,7 +75,7 @@ def _curate(
         )
 
     samples = Samples()
-    cuts, facts.frames = detect_cuts(samples.watch(read_frames(path, _small(info.width, info.height), span=span)))
+    cuts, facts.frames = detect_cuts(samples.watch(read_stamped_frames(path, _small(info.width, info.height), span)))
     scene = longest_scene(cuts, facts.frames)
     facts.scene_start, facts.scene_end = scene
     scene = inner_scene(scene, facts.frames, settings.margin)
@@ -88,8 +88,7 @@ def _curate(
     window = _Window.of(info, bars, settings.size)
     facts.bars_x, facts.bars_y = info.width - window.crop.source[0], info.height - window.crop.source[1]
 
-    timed = [(time, window.cut(frame)) for time, frame in read_timed_frames(path, window.scaled, indices, span)]
-    frames = np.stack([frame for _, frame in timed])
+    frames = window.cut(read_chosen_frames(path, window.scaled, indices, samples.stamps, span))
     facts.motion_score = motion_score(estimate_flow(frames))
     clip = np.ascontiguousarray(window.crop.crop(frames))
     for name, value in asdict(measure_quality(clip)).items():
@@ -97,19 +96,22 @@ def _curate(
     if camera := camera_motion(clip):
         for name, value in asdict(camera).items():
             setattr(facts, name, value)
-    return Clip(clip, info.fps / facts.interval, facts, np.array([time for time, _ in timed]), window.view)
+    times = np.array([samples.stamps[index] for index in indices], np.float64) * info.tick  # None becomes NaN
+    return Clip(clip, info.fps / facts.interval, facts, times, window.view)
 
 
 class Samples:
-    """Grey frames of a video while it passes by, at equal distances and at most MAX_SAMPLES."""
+    """Grey frames of a video while it passes by, at equal distances and at most MAX_SAMPLES; and all time stamps."""
 
     def __init__(self) -> None:
+        self.stamps: list[int | None] = []
         self._stride = 1
         self._frames: dict[int, np.ndarray] = {}
 
-    def watch(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def watch(self, frames: Iterable[tuple[np.ndarray, int | None]]) -> Iterator[np.ndarray]:
         """Pass (H, W, 3) frames on and remember some."""
-        for index, frame in enumerate(frames):
+        for index, (frame, stamp) in enumerate(frames):
+            self.stamps.append(stamp)
             if index % self._stride == 0:
                 self._frames[index] = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
                 if len(self._frames) > MAX_SAMPLES:
@@ -148,10 +150,10 @@ class _Window:
         target = self.crop.target
         return View(float(left / width), float(top / height), target[0] / width, target[1] / height)
 
-    def cut(self, frame: np.ndarray) -> np.ndarray:
-        """The picture (h, w, 3) of a frame (H, W, 3) that was scaled to `scaled`."""
+    def cut(self, frames: np.ndarray) -> np.ndarray:
+        """The picture (T, h, w, 3) of frames (T, H, W, 3) that were scaled to `scaled`."""
         (left, top), (width, height) = self.offset, self.crop.scaled
-        return frame[top : top + height, left : left + width]
+        return frames[:, top : top + height, left : left + width]
 
 
 def _without(bars: Bars, frames: np.ndarray) -> np.ndarray:

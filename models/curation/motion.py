@@ -11,7 +11,7 @@ def motion_score(flow: np.ndarray) -> float:
     Args:
         flow: (T - 1, 2, H, W) pixels per step.
     """
-    return float(np.sqrt(np.square(flow, dtype=np.float64).sum((1, 2, 3))).mean())
+    return float(np.sqrt(np.einsum("tchw,tchw->t", flow, flow, dtype=np.float64)).mean())
 
 
 def least_motion(scores: dict[str, float], share: float) -> set[str]:

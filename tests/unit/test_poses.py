@@ -57,7 +57,7 @@ def test_lines_may_be_unordered_and_repeated():
 
 def test_intrinsics_follow_the_crop():
     """A point seen at some pixel of the frame is seen at the same place of the picture in the clip."""
-    info, target = VideoInfo(200, 160, 25.0), (96, 64)
+    info, target = VideoInfo(200, 160, fps=25.0, tick=0.001), (96, 64)
     window = _Window.of(info, Bars(left=0.1, right=0, top=0.125, bottom=0.05), target)
     fx, fy, cx, cy = intrinsics = 0.5, 0.8, 0.52, 0.49
     _, (cropped,) = at(camera_text([1.0, 1.1], intrinsics=intrinsics), [1.0], window.view)
@@ -68,7 +68,7 @@ def test_intrinsics_follow_the_crop():
     from PIL import Image
 
     scaled = np.array(Image.fromarray((marked * 255).astype(np.uint8)).resize(window.scaled, Image.Resampling.BOX))
-    clip = window.crop.crop(window.cut(scaled))[..., 0].astype(float)
+    clip = window.crop.crop(window.cut(scaled[None]))[0, ..., 0].astype(float)
     rows, columns = np.mgrid[: target[1], : target[0]] + 0.5
     seen = (clip * columns).sum() / clip.sum(), (clip * rows).sum() / clip.sum()
     expected = (cropped[2] + cropped[0] * x) * target[0], (cropped[3] + cropped[1] * y) * target[1]
