@@ -73,7 +73,7 @@ def list_files(folder: str, parameter: str) -> dict[str, File]:
         raise SourceError(f"{folder}: no such folder; change {parameter}")
     files: dict[str, File] = {}
     for address, info in sorted(found.items()):
-        name = address.removeprefix(root).lstrip("/")
+        name = address.removeprefix(root.rstrip("/") + "/")
         if name and not name.endswith("/") and not any(part.startswith(".") for part in name.split("/")):
             files[name] = RemoteFile(storage, address, _version(info))
     return files

@@ -22,7 +22,9 @@ def test_a_bucket_is_listed_like_a_folder(bucket):
     for name in ("b.mp4", "sub/a.MOV", "sub/deep/c d+e%.mkv", ".gitkeep", ".hidden/x.mp4", "sub/"):
         bucket.pipe(f"videos/in/{name}", b"x")
     bucket.pipe("videos/inner/other.mp4", b"x")
-    assert names("s3://videos/in") == names("s3://videos/in/") == ["b.mp4", "sub/a.MOV", "sub/deep/c d+e%.mkv"]
+    bucket.pipe("videos/in//b.mp4", b"another")
+    listed = ["/b.mp4", "b.mp4", "sub/a.MOV", "sub/deep/c d+e%.mkv"]
+    assert names("s3://videos/in") == names("s3://videos/in/") == listed
     assert names("s3://videos")[-1] == "inner/other.mp4"
 
 
