@@ -30,8 +30,9 @@ def load(name: str, model: str, weights: str | None) -> "RAFTFlow":
         built.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         return RAFTFlow(built)
     except (OSError, RuntimeError, UnpicklingError) as error:
+        why = str(error).partition("\n")[0]
         raise EstimatorUnavailable(
-            f"clips.flow: raft: {weights or 'its weights'} cannot be had ({str(error).splitlines()[0]}). Name a copy of {published.url} in "
+            f"clips.flow: raft: {weights or 'its weights'} cannot be had ({why}). Name a copy of {published.url} in "
             "clips.raft.weights, or set clips.flow to dis"
         ) from error
 

@@ -20,8 +20,9 @@ def load(name: str, model: str, weights: str | None) -> "CoTracker":
             predictor.model.load_state_dict(state.get("model", state))
     except (OSError, ImportError, RuntimeError) as error:
         wanted = f"{weights} with the code of {REPOSITORY}" if weights else f"{REPOSITORY} {model}"
+        why = str(error).partition("\n")[0]
         raise EstimatorUnavailable(
-            f"tracks.estimator: cotracker: {wanted} cannot be loaded ({str(error).splitlines()[0]}). Put the repository into "
+            f"tracks.estimator: cotracker: {wanted} cannot be loaded ({why}). Put the repository into "
             f"{torch.hub.get_dir()} and name the checkpoint in tracks.cotracker.weights, or set tracks.estimator to "
             "lucas_kanade"
         ) from error
