@@ -45,7 +45,7 @@ def main() -> None:
     argparse.ArgumentParser(prog="python -m benchmarks.opt_ins", description=__doc__).parse_args()
     params = load_params()
     pipe = load_pipeline(params)
-    follow = load_tracker_of_generated(params.tracks.estimator, params.tracks.weights)
+    follow = load_tracker_of_generated(params.tracks.estimator, **params.tracks.options())
     scale = equivalent_pixels(1.0, params.video.width)
     for method, cases in (
         (Method("camera_lora", "camera"), camera_cases(params)),

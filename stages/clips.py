@@ -11,6 +11,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,7 @@ class Item:
     fps: float
     cuts: str
     flow: str
+    flow_options: dict[str, Any]
     seed: int
 
 
@@ -66,6 +68,7 @@ def run(split: Split, params: Params) -> None:
             params.video.fps,
             params.clips.cuts,
             params.clips.flow,
+            params.clips.flow_options(),
             params.clips.seed,
         )
         for row in _rows(manifest)
@@ -107,7 +110,7 @@ def make_clip(item: Item) -> None:
         item.file,
         item.settings,
         load_estimator("cuts", item.cuts),
-        load_estimator("flow", item.flow),
+        load_estimator("flow", item.flow, **item.flow_options),
         np.random.default_rng([item.seed, int(item.content[:16], 16)]),
         item.span,
     )
@@ -188,7 +191,8 @@ def _recipe(params: Params) -> str:
     estimators = [estimator_module("cuts", settings.cuts), estimator_module("flow", settings.flow)]
     return recipe(
         [camera, clip, crop, cuts, duplicates, motion, poses, quality, sampling, video, *estimators],
-        clips=settings.model_dump(include={"seed", "cuts", "margin", "crop_bars", "flow", "interval"}),
+        clips=settings.model_dump(include={"seed", "cuts", "margin", "crop_bars", "interval"}),
+        flow=[settings.flow, settings.flow_options()],
         video=params.video.model_dump(include={"width", "height", "clip_frames", "fps"}),
     )
 

@@ -104,7 +104,7 @@ def start_pipeline(pipe: ImageConductorPipeline, params: Params) -> ImageConduct
 
 def load_trackers(params: Params) -> dict[str, PointTracker]:
     """The first is the curation's own, lenient as generated videos need it, the second independent of it."""
-    first = load_tracker_of_generated(params.tracks.estimator, params.tracks.weights)
+    first = load_tracker_of_generated(params.tracks.estimator, **params.tracks.options())
     return {params.tracks.estimator: first, SECOND_TRACKER: load_estimator("tracks", SECOND_TRACKER)}
 
 

@@ -7,7 +7,7 @@ params.clips.interval           # (1, 16)
 
 import sys
 from pathlib import Path
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -106,12 +106,20 @@ class Camera(Section):
     max_class_share: PerSplit[Share | None]
 
 
+class Raft(Section):
+    """weights: a file of torchvision's; null asks the hub."""
+
+    model: Literal["large", "small"]
+    weights: str | None
+
+
 class Clips(Section):
     seed: Seed
     cuts: Literal["adaptive", "content"]
     margin: Annotated[int, Field(ge=0)]
     crop_bars: bool
     flow: Literal["raft", "dis"]
+    raft: Raft
     interval: Range
     near_duplicates: Annotated[float, Field(ge=0, le=64)] | None
     quality: Quality
@@ -119,16 +127,31 @@ class Clips(Section):
     drop_share: PerSplit[Share]
     held_out: Share
 
+    def flow_options(self) -> dict[str, Any]:
+        """What the flow estimator's `load` is given."""
+        return self.raft.model_dump() if self.flow == "raft" else {}
+
 
 class Captions(Section):
     estimator: Literal["blip2", "none"]
     model: str
 
 
+class CoTracker(Section):
+    """weights: a checkpoint file; null asks torch hub."""
+
+    model: Literal["cotracker3_offline", "cotracker2"]
+    weights: str | None
+
+
 class Tracks(Section):
     estimator: Literal["cotracker", "lucas_kanade"]
     grid: Annotated[int, Field(ge=2)]
-    weights: str | None
+    cotracker: CoTracker
+
+    def options(self) -> dict[str, Any]:
+        """What the estimator's `load` is given."""
+        return self.cotracker.model_dump() if self.estimator == "cotracker" else {}
 
 
 class SparseFlows(Section):

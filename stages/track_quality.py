@@ -29,7 +29,7 @@ CAMERA_STEP, OBJECT_STEP = 0.05, 0.07  # frame heights a frame: the fastest pan 
 def run(params: Params) -> dict[str, float]:
     """Measure, print and write the figures: means over scenes."""
     settings = params.track_quality
-    follow = load_estimator("tracks", params.tracks.estimator, weights=params.tracks.weights)
+    follow = load_estimator("tracks", params.tracks.estimator, **params.tracks.options())
     grid = point_grid(settings.width, settings.height, params.tracks.grid)
     rows = []
     for seed in tqdm(range(settings.scenes), desc="track_quality", unit="scene"):

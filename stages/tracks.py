@@ -40,8 +40,7 @@ def run(split: Split, params: Params) -> None:
 
 def track_clip(item: Item) -> None:
     """Follow the grid of points through a clip and write their tracks."""
-    options = {"weights": item.settings.weights}
-    track = load_estimator("tracks", item.settings.estimator, **options)
+    track = load_estimator("tracks", item.settings.estimator, **item.settings.options())
     frames, _ = video.read_video(item.clip)
     height, width = frames.shape[1:3]
     write_tracks(item.output, *track(frames, tracking.point_grid(width, height, item.settings.grid)))

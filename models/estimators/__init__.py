@@ -76,6 +76,6 @@ def estimator_module(kind: Kind, name: str) -> ModuleType:
     return import_module(f"{__name__}.{_MODULES[kind][name]}")
 
 
-def load_tracker_of_generated(name: str, weights: str | None = None) -> PointTracker:
+def load_tracker_of_generated(name: str, **options: Any) -> PointTracker:
     """The point tracker `name` for generated videos, whose objects blur and fade: the lenient one where it has one."""
-    return load_estimator("tracks", _OF_GENERATED.get(name, name), weights=weights)
+    return load_estimator("tracks", _OF_GENERATED.get(name, name), **options)

@@ -1,9 +1,12 @@
-"""Optical flow by RAFT (Teed & Deng, 2020), torchvision's large model: the paper's choice."""
+"""Optical flow by RAFT (Teed & Deng, 2020), torchvision's networks; the large one is the paper's choice."""
+
+from pickle import UnpicklingError
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
+from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights, raft_large, raft_small
 
 from models.estimators import EstimatorUnavailable
 
@@ -11,14 +14,26 @@ MIN_SIDE = 128  # its correlation pyramid needs 16 cells of 8 pixels
 PAIRS_AT_ONCE = 4
 
 
-def load(name: str) -> "RAFTFlow":
-    weights = Raft_Large_Weights.DEFAULT
+MODELS: dict[str, tuple[Any, Any]] = {
+    "large": (raft_large, Raft_Large_Weights.DEFAULT),
+    "small": (raft_small, Raft_Small_Weights.DEFAULT),
+}
+
+
+def load(name: str, model: str, weights: str | None) -> "RAFTFlow":
+    """Load the network `model` (large, small); `weights` is a file of torchvision's to use instead of the hub's."""
+    network, published = MODELS[model]
     try:
-        return RAFTFlow(raft_large(weights=weights))
-    except OSError as error:
+        if weights is None:
+            return RAFTFlow(network(weights=published))
+        built = network()
+        built.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        return RAFTFlow(built)
+    except (OSError, RuntimeError, UnpicklingError) as error:
+        why = str(error).partition("\n")[0]
         raise EstimatorUnavailable(
-            f"clips.flow: raft: its weights cannot be fetched ({error}). Put the file {weights.url} into "
-            f"{torch.hub.get_dir()}/checkpoints, or set clips.flow to dis"
+            f"clips.flow: raft: {weights or 'its weights'} cannot be had ({why}). Name a copy of {published.url} in "
+            "clips.raft.weights, or set clips.flow to dis"
         ) from error
 
 

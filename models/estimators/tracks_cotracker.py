@@ -8,21 +8,23 @@ import torch
 from models.curation.tracking import inside_frame
 from models.estimators import EstimatorUnavailable
 
-REPOSITORY, MODEL = "facebookresearch/co-tracker", "cotracker3_offline"
+REPOSITORY = "facebookresearch/co-tracker"
 
 
-def load(name: str, weights: str | None = None) -> "CoTracker":
-    """Load the model from torch hub; `weights` is a local checkpoint file to use instead of the hub's."""
+def load(name: str, model: str, weights: str | None) -> "CoTracker":
+    """Load `model` (cotracker3_offline, cotracker2) from torch hub; `weights` is a checkpoint file to use instead."""
     try:
-        predictor = torch.hub.load(REPOSITORY, MODEL, pretrained=weights is None, trust_repo=True)
+        predictor = torch.hub.load(REPOSITORY, model, pretrained=weights is None, trust_repo=True)
         if weights is not None:
             state = torch.load(weights, map_location="cpu", weights_only=True)
             predictor.model.load_state_dict(state.get("model", state))
     except (OSError, ImportError, RuntimeError) as error:
-        wanted = f"{weights} with the code of {REPOSITORY}" if weights else f"{REPOSITORY} {MODEL}"
+        wanted = f"{weights} with the code of {REPOSITORY}" if weights else f"{REPOSITORY} {model}"
+        why = str(error).partition("\n")[0]
         raise EstimatorUnavailable(
-            f"tracks.estimator: cotracker: {wanted} cannot be loaded ({error}). Put the repository into "
-            f"{torch.hub.get_dir()} and the checkpoint into tracks.weights, or set tracks.estimator to lucas_kanade"
+            f"tracks.estimator: cotracker: {wanted} cannot be loaded ({why}). Put the repository into "
+            f"{torch.hub.get_dir()} and name the checkpoint in tracks.cotracker.weights, or set tracks.estimator to "
+            "lucas_kanade"
         ) from error
     return CoTracker(predictor)
 

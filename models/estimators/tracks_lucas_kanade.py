@@ -54,9 +54,7 @@ DOUBTS = {
 }
 
 
-def load(name: str, weights: str | None = None) -> "LucasKanade":
-    if weights is not None:
-        raise ValueError("tracks.weights: lucas_kanade takes none; set it to null")
+def load(name: str) -> "LucasKanade":
     return LucasKanade(DOUBTS[name])
 
 

@@ -27,9 +27,7 @@ FORM = 0.6  # ... and the normalised correlation below which the form does not e
 AROUND = np.array(sorted(product((-1, 0, 1), repeat=2), key=lambda move: move[0] ** 2 + move[1] ** 2), np.float32)
 
 
-def load(name: str, weights: str | None = None) -> "TemplateMatching":
-    if weights is not None:
-        raise ValueError("tracks.weights: template takes none; set it to null")
+def load(name: str) -> "TemplateMatching":
     return TemplateMatching()
 
 

@@ -65,13 +65,37 @@ def test_raft_without_weights_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     load_estimator.cache_clear()
     with pytest.raises(EstimatorUnavailable, match=r"clips.flow: raft: .* or set clips.flow to dis"):
-        load_estimator("flow", "raft")
+        load_estimator("flow", "raft", model="large", weights=None)
+
+
+def test_raft_takes_a_file(tmp_path):
+    from torchvision.models.optical_flow import raft_small
+
+    torch.manual_seed(0)
+    network = raft_small().eval()
+    torch.save(network.state_dict(), tmp_path / "raft.pth")
+    flow = load_estimator("flow", "raft", model="small", weights=str(tmp_path / "raft.pth"))
+    for name, weight in flow.model.state_dict().items():
+        assert torch.equal(weight.cpu(), network.state_dict()[name])
+
+
+@pytest.mark.parametrize("content", [None, b"no weights", "large"])
+def test_a_file_that_is_no_weights_of_the_network_says_so(tmp_path, content):
+    from torchvision.models.optical_flow import raft_large
+
+    path = tmp_path / "raft.pth"
+    if content == "large":
+        torch.save(raft_large().state_dict(), path)
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(EstimatorUnavailable, match=r"raft.pth cannot be had .* in clips.raft.weights, or set"):
+        load_estimator("flow", "raft", model="small", weights=str(path))
 
 
 def test_cotracker_that_cannot_be_had_says_what_to_do(monkeypatch):
     monkeypatch.setattr("torch.hub.load", unreachable)
     with pytest.raises(EstimatorUnavailable, match=r"cotracker: missing.pth .* tracks.estimator to lucas_kanade"):
-        load_estimator("tracks", "cotracker", weights="missing.pth")
+        load_estimator("tracks", "cotracker", model="cotracker2", weights="missing.pth")
 
 
 def test_cotracker_holds_the_last_frame_of_short_clips():
@@ -198,12 +222,6 @@ def test_a_flat_video_has_no_motion(value):
     video = np.full((8, 64, 96, 3), value, np.uint8)
     tracks, _ = load_estimator("tracks", "lucas_kanade")(video, point_grid(96, 64, 16))
     np.testing.assert_allclose(tracks, tracks[:1].repeat(8, 0), atol=1e-3)
-
-
-@pytest.mark.parametrize("name", ["lucas_kanade", "template"])
-def test_a_tracker_without_weights_takes_none(name):
-    with pytest.raises(ValueError, match="tracks.weights"):
-        load_estimator("tracks", name, weights="x.pth")
 
 
 def test_an_unknown_name_lists_the_known():
