@@ -120,8 +120,8 @@ def draw_video(item: Scene) -> dict:
     if not path.exists():
         frames = (scenes.render(scene, width, height)[0] * 255).round().byte().permute(0, 2, 3, 1).numpy()
         write_atomically(path, video.encode_mp4(frames, item.settings.fps))
-    row = _row(f"{item.kind}-{item.seed}.mp4", path, caption=scenes.scene_captions(scene)[0])
-    return row | {"truth": truth.name}
+    facts = {"content": content_hash(path), "caption": scenes.scene_captions(scene)[0], "truth": truth.name}
+    return _row(f"{item.kind}-{item.seed}.mp4", path, **facts)
 
 
 def take_video(item: Listed) -> dict:
@@ -141,12 +141,11 @@ def take_video(item: Listed) -> dict:
         return _row(source.video, None, reason=NOT_FOUND, **facts)
     except OSError as error:
         return _row(source.video, None, reason=f"cannot be read: {error.strerror or error}", **facts)
-    return _row(source.video, path, poses=poses, **facts)
+    return _row(source.video, path, content=path.stem, poses=poses, **facts)
 
 
 def _row(name: str, path: Path | None, reason: str = "", **facts: object) -> dict:
-    content = content_hash(path) if path else None
-    row = {"video": name, "file": path.name if path else None, "content": content, "reason": reason}
+    row = {"video": name, "file": path.name if path else None, "content": None, "reason": reason}
     return row | {"caption": "", "start": None, "end": None, "truth": None, "poses": None} | facts
 
 

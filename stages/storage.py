@@ -93,7 +93,7 @@ def find_file(file: str, parameter: str) -> File:
 
 
 def take_in(file: File, folder: Path) -> Path:
-    """The copy of a file in `folder`, named by its content; made or fetched unless it is there.
+    """The copy of a file in `folder`, whose stem is its content's SHA-256; made or fetched unless it is there.
 
     Raises:
         OSError: there is no such file (any more), or no permission to read it.
@@ -164,7 +164,7 @@ def _fetched(file: RemoteFile, folder: Path) -> Path:
 
 def _content_name(content: Path, name: str) -> str:
     suffix = re.sub(r"[^.a-z0-9]", "", PurePosixPath(name).suffix.lower())[:8]
-    return f"{content_hash(content)[:20]}{suffix}"
+    return f"{content_hash(content)}{suffix}"
 
 
 def _local(location: str, parameter: str) -> Path | None:
