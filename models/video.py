@@ -1,6 +1,7 @@
 """Read any video that FFmpeg decodes, write H.264 or GIF. Frames are (H, W, 3) uint8 RGB, upright, square pixels."""
 
 import io
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from PIL import Image
 Size = tuple[int, int]  # width, height
 
 MAX_PIXELS = 8192 * 4320
+STALLED = 30.0  # seconds without a frame after which a video is given up
 NOT_VIDEO = {"tty", "image2"}  # FFmpeg draws text files as films, and calls a picture a film of one frame
+PLAYLISTS = {"hls", "dash", "concat", "sdp"}  # name other files, which are not the user's choice
 
 _DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "file"}
 # without cpu-independent, x264 gives other bytes from run to run
@@ -182,9 +185,12 @@ def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, Vid
     if path.stat().st_size == 0:
         raise VideoError("file is empty")
     try:
-        with av.open(str(path), options=_DECODER_OPTIONS, metadata_errors="replace") as container:
-            if NOT_VIDEO & set(container.format.name.split(",")) or container.format.name.endswith("_pipe"):
+        with av.open(str(path), options=_DECODER_OPTIONS, metadata_errors="replace", timeout=STALLED) as container:
+            kinds = set(container.format.name.split(","))
+            if NOT_VIDEO & kinds or container.format.name.endswith("_pipe"):
                 raise VideoError(f"not a video (read as {container.format.name})")
+            if PLAYLISTS & kinds:
+                raise VideoError(f"a playlist, not a video (read as {container.format.name})")
             if not container.streams.video:
                 raise VideoError(f"holds no video stream (read as {container.format.name})")
             stream = container.streams.video[0]
@@ -193,14 +199,18 @@ def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, Vid
             _check_size(stream.codec_context.width, stream.codec_context.height)
             stream.codec_context.thread_count = 1
             yield container, stream
+    except av.error.EOFError as error:
+        raise VideoError("cannot be decoded: it ends too early") from error
     except (av.FFmpegError, OSError, UnicodeError) as error:
         raise VideoError(f"cannot be decoded: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _whole_frames(container: av.container.InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Decode, refusing what FFmpeg would paper over: damaged packets and frames."""
-    count = 0
+    """Decode, refusing what FFmpeg would paper over, damaged packets and frames, and what does not get on."""
+    count, last = 0, time.monotonic()
     for packet in container.demux(stream):
+        if time.monotonic() - last > STALLED:
+            raise VideoError(f"no frame within {STALLED:.0f} seconds after frame {count}")
         if packet.is_corrupt:
             raise VideoError(f"truncated or damaged after frame {count}")
         for frame in packet.decode():
@@ -209,6 +219,7 @@ def _whole_frames(container: av.container.InputContainer, stream: VideoStream) -
             _check_size(frame.width, frame.height)
             count += 1
             yield frame
+            last = time.monotonic()
 
 
 def _spanned_frames(

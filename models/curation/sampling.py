@@ -24,7 +24,9 @@ def draw_frames(
     start, end = scene
     needed = (count - 1) * interval[0] + 1
     if end - start < needed:
-        raise Unusable("length", f"too short: the longest scene has {end - start} frames, a clip needs {needed}")
+        raise Unusable(
+            "length", f"too short: the longest scene has {max(0, end - start)} usable frames, a clip needs {needed}"
+        )
     highest = min(interval[1], (end - start - 1) // (count - 1))
     step = int(rng.integers(interval[0], highest + 1))
     first = int(rng.integers(start, end - (count - 1) * step))

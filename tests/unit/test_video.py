@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.video import VideoError, encode_gif, encode_mp4, read_frames, read_info, read_video
+from models import video
+from models.video import (
+    VideoError,
+    encode_gif,
+    encode_mp4,
+    read_chosen_frames,
+    read_frames,
+    read_info,
+    read_stamped_frames,
+    read_video,
+)
 from tests.footage import moving_texture, real_videos, turn, write_broken, write_unusual, write_video
 
 
@@ -92,3 +102,55 @@ def test_real_footage_is_read():
     for path in real_videos():
         info = read_info(path)
         assert next(read_frames(path)).shape == (info.height, info.width, 3)
+
+
+def test_frames_that_are_sought_are_those_that_lie_there(tmp_path):
+    film = np.concatenate([moving_texture(30, 96, 64, seed=seed) for seed in range(3)])
+    for name in ("b_frames.mp4", "b_frames.mkv"):
+        write_video(tmp_path / name, film)
+    for name, codec in (("mpeg2.ts", "mpeg2video"), ("mpeg4.avi", "mpeg4"), ("vp9.webm", "libvpx-vp9")):
+        write_video(tmp_path / name, film, codec=codec)
+    write_video(tmp_path / "uneven.mkv", film, times=[100 * i + 40 * (i % 3) for i in range(90)])
+    write_unusual(tmp_path / "unusual")
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        stamps = [stamp for _, stamp in read_stamped_frames(path, (48, 32))]
+        for indices in (range(12), range(5, len(stamps), 4), range(len(stamps) - 3, len(stamps))):
+            wanted = np.stack(list(read_frames(path, (48, 32), indices)))
+            assert np.array_equal(read_chosen_frames(path, (48, 32), indices, stamps), wanted), path.name
+
+
+def test_frames_before_the_key_frame_are_not_decoded(tmp_path, monkeypatch):
+    film = np.concatenate([moving_texture(30, 96, 64, seed=seed) for seed in range(3)])
+    path = write_video(tmp_path / "a.mp4", film)
+    stamps = [stamp for _, stamp in read_stamped_frames(path, (48, 32))]
+    monkeypatch.setattr(video, "read_frames", lambda *given: pytest.fail("read from the start"))
+    assert len(read_chosen_frames(path, (48, 32), range(70, 80), stamps)) == 10
+
+
+def test_time_stamps_that_lead_nowhere_are_not_needed(tmp_path):
+    path = write_video(tmp_path / "a.mp4", moving_texture(20, 96, 64))
+    wanted = np.stack(list(read_frames(path, (48, 32), range(4, 8))))
+    for stamps in ([None] * 20, [7] * 20, list(range(1, 21))):
+        assert np.array_equal(read_chosen_frames(path, (48, 32), range(4, 8), stamps), wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:4,\n{}\n#EXT-X-ENDLIST\n"),
+        ("list.mp4", "ffconcat version 1.0\nfile '{}'\n"),
+    ],
+)
+def test_playlists_are_not_followed(tmp_path, name, text):
+    other = write_video(tmp_path / "other.ts", moving_texture(24, 96, 64), codec="mpeg2video")
+    (tmp_path / name).write_text(text.format(other), encoding="utf-8")
+    with pytest.raises(VideoError, match="playlist|Operation not permitted"):
+        read_info(tmp_path / name)
+
+
+def test_a_video_that_does_not_get_on_is_given_up(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", moving_texture(20, 96, 64))
+    clock = iter(range(0, 100_000, 20))
+    monkeypatch.setattr(video.time, "monotonic", lambda: next(clock))
+    with pytest.raises(VideoError, match="no frame within 30 seconds after frame 0"):
+        list(read_frames(path))
