@@ -1,6 +1,7 @@
 """Read any video that FFmpeg decodes, write H.264 or GIF. Frames are (H, W, 3) uint8 RGB, upright, square pixels."""
 
 import io
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
@@ -25,6 +27,7 @@ NOT_VIDEO = {"tty", "image2"}  # FFmpeg draws text files as films, and calls a p
 PLAYLISTS = {"hls", "dash", "concat", "sdp"}  # name other files, which are not the user's choice
 
 _DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "file"}
+_waiting: dict[int, float] = {}  # thread -> since when it waits for FFmpeg
 # without cpu-independent, x264 gives other bytes from run to run
 _H264 = {"crf": "12", "preset": "veryfast", "x264-params": "cpu-independent=1"}
 
@@ -178,6 +181,22 @@ def encode_gif(frames: np.ndarray, fps: float, colours: int | None = None) -> by
 
 
 @contextmanager
+def waiting() -> Iterator[None]:
+    """Around each call of FFmpeg that reads or decodes: see `longest_wait`."""
+    thread = threading.get_ident()
+    _waiting[thread] = time.monotonic()
+    try:
+        yield
+    finally:
+        del _waiting[thread]
+
+
+def longest_wait() -> float:
+    """Seconds that some thread of this process has been waiting for a single call of FFmpeg, which may hang."""
+    return max((time.monotonic() - since for since in list(_waiting.values())), default=0.0)
+
+
+@contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, VideoStream]]:
     path = Path(path)
     if not path.is_file():
@@ -185,7 +204,9 @@ def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, Vid
     if path.stat().st_size == 0:
         raise VideoError("file is empty")
     try:
-        with av.open(str(path), options=_DECODER_OPTIONS, metadata_errors="replace", timeout=STALLED) as container:
+        with waiting():
+            opened = av.open(str(path), options=_DECODER_OPTIONS, metadata_errors="replace", timeout=STALLED)
+        with opened as container:
             kinds = set(container.format.name.split(","))
             if NOT_VIDEO & kinds or container.format.name.endswith("_pipe"):
                 raise VideoError(f"not a video (read as {container.format.name})")
@@ -208,12 +229,12 @@ def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, Vid
 def _whole_frames(container: av.container.InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """Decode, refusing what FFmpeg would paper over, damaged packets and frames, and what does not get on."""
     count, last = 0, time.monotonic()
-    for packet in container.demux(stream):
+    for packet in _packets(container, stream):
         if time.monotonic() - last > STALLED:
             raise VideoError(f"no frame within {STALLED:.0f} seconds after frame {count}")
         if packet.is_corrupt:
             raise VideoError(f"truncated or damaged after frame {count}")
-        for frame in packet.decode():
+        for frame in _decoded(packet):
             if frame.is_corrupt:
                 raise VideoError(f"truncated or damaged at frame {count}")
             _check_size(frame.width, frame.height)
@@ -222,13 +243,29 @@ def _whole_frames(container: av.container.InputContainer, stream: VideoStream) -
             last = time.monotonic()
 
 
+def _packets(container: av.container.InputContainer, stream: VideoStream) -> Iterator[Packet]:
+    packets = container.demux(stream)
+    while True:
+        with waiting():
+            packet = next(packets, None)
+        if packet is None:
+            return
+        yield packet
+
+
+def _decoded(packet: Packet) -> list[VideoFrame]:
+    with waiting():
+        return packet.decode()
+
+
 def _spanned_frames(
     container: av.container.InputContainer, stream: VideoStream, span: tuple[float, float] | None
 ) -> Iterator[VideoFrame]:
     if span is None:
         yield from _whole_frames(container, stream)
         return
-    container.seek(int(span[0] * av.time_base), backward=True)
+    with waiting():
+        container.seek(int(span[0] * av.time_base), backward=True)
     for frame in _whole_frames(container, stream):
         if frame.time is not None and frame.time > span[1]:
             break
@@ -241,11 +278,12 @@ def _sought_frames(path: str | Path, size: Size, stamps: Sequence[int | None]) -
     frames: list[np.ndarray] = []
     wanted = set(stamps)
     with _opened(path) as (container, stream):
-        container.seek(stamps[0] or 0, stream=stream, backward=True)
-        for packet in container.demux(stream):
+        with waiting():
+            container.seek(stamps[0] or 0, stream=stream, backward=True)
+        for packet in _packets(container, stream):
             unneeded = packet.pts is not None and packet.pts not in wanted
             stream.codec_context.skip_frame = "NONREF" if unneeded else "DEFAULT"
-            for frame in packet.decode():
+            for frame in _decoded(packet):
                 if frame.pts in wanted and not frame.is_corrupt:
                     frames.append(_upright(frame, size))
                 if frame.pts == stamps[-1]:

@@ -124,7 +124,7 @@ def make_clip(item: Item) -> None:
 
 
 def _crashed(item: Item) -> None:
-    reason = "reading it crashed the decoder or needed too much memory"
+    reason = "reading it crashed or hung the decoder, or needed too much memory"
     _write_facts(item, Dropped("decode", reason, Facts()))
 
 

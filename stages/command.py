@@ -3,9 +3,13 @@
 import argparse
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import get_args
 
+from filelock import FileLock, Timeout
+
 from models.estimators import EstimatorUnavailable
+from stages.compute import ComputeError
 from stages.contracts import ContractError
 from stages.params import ParamsError, Split, load_params
 from stages.storage import SourceError
@@ -15,14 +19,21 @@ from stages.tracking import timed
 def run_split_stage(module: str) -> None:
     """Call `module.run(split, params)` with ./params.yaml; what a user can mend ends as one line and exit code 1.
 
+    So does a second run of the same stage and split in the same folder.
+
     The module is imported by its name, so that workers in other processes find its functions.
     """
     stage = import_module(module)
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=(stage.__doc__ or "").strip())
     parser.add_argument("--split", choices=get_args(Split), required=True)
     split = parser.parse_args().split
+    name = f"{module.removeprefix('stages.')}@{split}"
+    lock = Path("data") / f"{name}.lock"
+    lock.parent.mkdir(exist_ok=True)
     try:
-        with timed(f"{module.removeprefix('stages.')}@{split}"):
+        with FileLock(lock).acquire(timeout=0), timed(name):
             stage.run(split, load_params())
-    except (ParamsError, ContractError, EstimatorUnavailable, SourceError) as error:
-        sys.exit(f"{module.removeprefix('stages.')}@{split}: {error}")
+    except Timeout:
+        sys.exit(f"{name}: another run of it is at work in this folder ({lock} is locked); wait until it ends")
+    except (ComputeError, ContractError, EstimatorUnavailable, ParamsError, SourceError) as error:
+        sys.exit(f"{name}: {error}")

@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from models import video
+from stages import compute
 from stages.compute import map_items
 from stages.params import Compute
 from tests.footage import ROOT
@@ -27,6 +29,14 @@ def fail_at_three(x):
 def die_at_three(x):
     if x == 3:
         os.kill(os.getpid(), signal.SIGKILL)
+    return x, "done"
+
+
+def hang_at_three(x):
+    if x == 3:
+        compute.HUNG = 0.2
+        with video.waiting():
+            time.sleep(600)
     return x, "done"
 
 
@@ -54,10 +64,10 @@ def test_an_item_that_kills_its_worker_costs_only_itself():
     assert results == {x: "crashed" if x == 3 else "done" for x in range(12)}
 
 
-@pytest.mark.parametrize("compute", [SERIAL, PROCESSES])
-def test_an_error_is_raised(compute):
+@pytest.mark.parametrize("mode", [SERIAL, PROCESSES])
+def test_an_error_is_raised(mode):
     with pytest.raises(ValueError, match="three"):
-        list(map_items(fail_at_three, range(12), compute, "t", crashed))
+        list(map_items(fail_at_three, range(12), mode, "t", crashed))
 
 
 def test_workers_do_not_outlive_a_killed_run(tmp_path):
@@ -75,11 +85,9 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path):
     assert wait_for(lambda: not any(alive(pid) for pid in pids))
 
 
-def test_dask_gives_the_same():
-    distributed = pytest.importorskip("distributed", reason="dask's distributed is not installed")
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-        compute = Compute(backend="dask", workers=None, address=cluster.scheduler_address, training_processes=None)
-        assert sorted(map_items(square, range(5), compute, "t", crashed)) == [(x, x * x) for x in range(5)]
+def test_a_decoder_that_hangs_costs_only_its_item():
+    results = dict(map_items(hang_at_three, range(6), PROCESSES, "t", crashed))
+    assert results == {x: "crashed" if x == 3 else "done" for x in range(6)}
 
 
 def read_pids(folder):
