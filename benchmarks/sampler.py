@@ -20,9 +20,10 @@ from torch import Tensor
 
 from models import denoiser, guidance
 from models.adapters import use_lora
+from models.branches import Lora
 from models.conditions import unshuffled_flow
 from models.latent_space import LatentSpace
-from models.official import SCHEDULER, SD15, empty_networks
+from models.official import SCHEDULER, SD15, OfficialNetworks, empty_networks
 from models.pipeline import ImageConductorPipeline, Settings
 
 SCALE, TRAJECTORY_SCALE = 8.5, 1.1
@@ -30,19 +31,25 @@ MODES: dict[str, float | None] = {"camera": None, "object": TRAJECTORY_SCALE}
 OPT_INS = {"solver": "dpmsolver++", "residual_interval": 2}
 
 
-def build(channels: list[int], rank: int, device: str, dtype: torch.dtype) -> ImageConductorPipeline:
-    """The authors' networks at a size of one's own, every weight random."""
-    sizes = SD15 | {"block_out_channels": tuple(channels)}
-    networks = empty_networks(sizes, {"camera": rank, "object": rank})
+def random_networks(channels: list[int], ranks: dict[Lora, int], heads: int = 8) -> OfficialNetworks:
+    """The authors' networks at a size of one's own, every weight random, frozen."""
+    networks = empty_networks(SD15 | {"block_out_channels": tuple(channels), "attention_head_dim": heads}, ranks)
     torch.manual_seed(0)
     for network in networks:
-        network.to_empty(device=device)
+        network.to_empty(device="cpu")
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, std=0.02)
         for name, buffer in network.named_buffers():
             if name.endswith("pe"):
                 buffer.normal_(std=0.02)
-        network.to(dtype).requires_grad_(False).eval()
+        network.requires_grad_(False).eval()
+    return networks
+
+
+def build(channels: list[int], rank: int, device: str, dtype: torch.dtype) -> ImageConductorPipeline:
+    networks = random_networks(channels, {"camera": rank, "object": rank})
+    for network in networks:
+        network.to(device, dtype)
     pipe = ImageConductorPipeline(
         networks.unet,
         networks.image_controlnet,

@@ -1,7 +1,7 @@
 """LoRA sets on the motion ControlNet (Sec 2.4, App C.1): W' = W + A B^T on linear and convolution layers.
 
 theta_cam   = theta_0 + dtheta_cam                       `add_lora(network, "camera")`
-theta_mixed = theta_0 + sg[dtheta_cam] + dtheta_obj      `train_only(network, "object")`       (Eq. 2)
+theta_mixed = theta_0 + sg[dtheta_cam] + dtheta_obj      `train_only(network, "object")`, `fold_lora`  (Eq. 2)
 """
 
 from pathlib import Path
@@ -44,6 +44,18 @@ def train_only(network: MotionControlNet, name: Lora) -> list[nn.Parameter]:
         if parameter.requires_grad:
             trained.append(parameter)
     return trained
+
+
+@torch.no_grad()
+def fold_lora(network: MotionControlNet, name: Lora) -> None:
+    """Add a frozen LoRA to the weights that it lies beside: W + A B^T as one weight, the same network to rounding.
+
+    Training another LoRA is then spared its cost. Its matrices stay readable, for Eq. 4, but act no more.
+    """
+    others = [known for known in network.active_adapters() if known != name]
+    for layer in lora_layers(network):
+        layer.get_base_layer().weight += layer.get_delta_weight(name)
+    network.set_adapters(others)
 
 
 def load_lora(network: MotionControlNet, name: Lora, folder: str | Path) -> None:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from pytorch_fid.fid_score import calculate_frechet_distance
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 REFERENCE_WIDTH = 384
@@ -195,6 +194,8 @@ def frechet_distance(features: np.ndarray, reference: np.ndarray) -> float:
 
     It falls with n, also between samples of one distribution: never compare values of different n.
     """
+    from pytorch_fid.fid_score import calculate_frechet_distance  # who measures motion alone needs none of it
+
     moments = [(x.mean(0), np.cov(x, rowvar=False)) for x in (features, reference)]
     return float(calculate_frechet_distance(*moments[0], *moments[1]))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from models.foundation import Foundation
-from models.lora import add_lora, load_lora, save_lora
+from models.lora import add_lora, fold_lora, load_lora, save_lora
 from models.networks import MotionControlNet
 from models.orthogonal_loss import orthogonal_loss
 from stages import camera_lora, motion_controlnet
@@ -25,6 +25,7 @@ def run(params: Params, tracker: Listener) -> None:
     network = MotionControlNet.from_pretrained(motion_controlnet.OUTPUT)
     load_lora(network, "camera", camera_lora.OUTPUT)
     parameters = add_lora(network, "object", settings.rank, settings.seed)
+    fold_lora(network, "camera")
     items = TrainingItems("mixed", params, settings, lambda item: "sparse")
 
     def extra_loss() -> dict[str, Tensor]:

@@ -31,6 +31,16 @@ class ParamsError(ValueError):
     """A parameter file that cannot be used; the message names file, key and remedy."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Booleans of YAML 1.2, as DVC writes them (`dvc exp run -S`): `no` and `off` are words."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if first in "tTfF" or tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -371,7 +381,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     """
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; copy profiles/pocket.yaml or profiles/paper.yaml there") from None
     except yaml.YAMLError as error:

@@ -4,6 +4,7 @@
 
 Fits the codec in closed form, then trains base, text encoder and image ControlNet jointly with a motion ControlNet,
 which makes the base aware of flow. It is exported beside the foundation, as a start for `stages.motion_controlnet`.
+Curves and sample pictures go to MLflow while it runs, and to files: `curve.csv` beside the weights, reports/pretrain/.
 """
 
 import csv
@@ -11,13 +12,17 @@ import hashlib
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers.training_utils import EMAModel
+from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -25,9 +30,12 @@ from models.codec import fit_linear_codec
 from models.conditions import motion_condition
 from models.denoiser import denoise, first_frame_condition, image_residuals, motion_residuals, repeat_per_frame
 from models.diffusion import diffusion_loss, draw_timesteps, training_target
+from models.drawing import contact_sheet, draw_tracks, side_by_side
+from models.estimators import load_tracker_of_generated
 from models.flow_maps import flow_map
 from models.foundation import Foundation, embed_text
 from models.latent_space import LatentSpace
+from models.metrics import still_error, trajectory_error
 from models.networks import MotionControlNet, motion_controlnet_like
 from models.pocket import (
     CODEC_FACTOR,
@@ -48,10 +56,15 @@ from models.scenes import (
     true_tracks,
 )
 from stages.memory import keep_freed_memory
-from stages.params import Params, Pretrain, load_params
+from stages.params import Params, ParamsError, Pretrain, load_params
+from stages.tracking import Nobody, StageRun, stage_run
 
 KINDS: tuple[Kind, ...] = ("camera", "object", "mixed")
 CHECKPOINTS = Path("checkpoints/pretrain")
+PICTURES = Path("reports/pretrain")
+CURVES = ("step", "loss", "lr")
+VALIDATION_SCENES = 24
+SHOWN = 6  # of them in the pictures
 TRACK_GRID = 16
 MORE_STROKES = 4
 ZOOM = 0.05  # log units from which a zoom cannot be told from a pan by one stroke
@@ -98,28 +111,41 @@ class Trainee:
 
 
 def main() -> None:
-    params = load_params()
+    try:
+        params = load_params()
+    except ParamsError as error:
+        sys.exit(f"pretrain: {error}")
     keep_freed_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    train(params, device)
+    if find_spec("mlflow") is None:
+        print(f"pretrain: no MLflow here; see {params.pretrain.output}/curve.csv and {PICTURES}")
+        train(params, device, Nobody())
+        return
+    checkpoint = checkpoint_file(params)
+    with stage_run("pretrain", params, {"checkpoint": checkpoint.stem}, go_on=checkpoint.is_file()) as run:
+        train(params, device, run)
 
 
-def train(params: Params, device: str) -> None:
-    """Run the whole pre-training, from the last checkpoint where there is one, and export the foundation."""
+def train(params: Params, device: str, run: StageRun | Nobody) -> None:
+    """Run the whole pre-training, from the last checkpoint where there is one, and export the foundation.
+
+    `run` is told loss and learning rate of every step, and at each validation its figures and a picture.
+    """
     settings = params.pretrain
     trainee = build(params, device)
     parameters = trainee.parameters()
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.01, fused=True)
     ema = EMAModel(parameters, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
-    checkpoint = CHECKPOINTS / f"{_key(params)}.pt"
+    checkpoint = checkpoint_file(params)
     step, log, seconds = _resume(checkpoint, trainee, optimizer, ema, device)
-    validation = make_pool(params, trainee.foundation, VALIDATION_SEED, 24, device)
+    validation = make_pool(params, trainee.foundation, VALIDATION_SEED, VALIDATION_SCENES, device)
     batches = stream(params, trainee.foundation, step, device)
     started = time.perf_counter()
     bar = tqdm(range(step, settings.steps), initial=step, total=settings.steps, desc="pretrain", unit="step")
     for step in bar:
+        lr = settings.learning_rate * lr_factor(step, settings)
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * lr_factor(step, settings)
+            group["lr"] = lr
         generator = torch.Generator(device).manual_seed(settings.seed * 10_000_019 + step)
         u = torch.rand((), generator=generator, device=device)
         strokes = "none" if u < NO_STROKE_SHARE else "dense" if u < NO_STROKE_SHARE + settings.dense_share else "sparse"
@@ -129,18 +155,26 @@ def train(params: Params, device: str) -> None:
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         ema.step(parameters)
-        log.append({"step": step, "loss": loss.item()})
-        bar.set_postfix(loss=f"{sum(row['loss'] for row in log[-100:]) / len(log[-100:]):.4f}")
+        log.append({"step": step, "loss": loss.item(), "lr": lr})
         done = step + 1
+        run.metrics({"loss": log[-1]["loss"], "lr": lr}, done)
+        bar.set_postfix(loss=f"{sum(row['loss'] for row in log[-100:]) / len(log[-100:]):.4f}")
         if done % settings.validate_every == 0 or done == settings.steps:
-            log[-1] |= validate(trainee, ema, validation, settings, device)
+            figures, sheet = validate(trainee, ema, validation, device)
+            log[-1] |= figures
             tqdm.write(json.dumps(log[-1]))
+            run.metrics(figures, done)
+            PICTURES.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(sheet).save(PICTURES / f"{done:06d}.png")
+            run.artifact(PICTURES / f"{done:06d}.png", "samples")
         if done % settings.checkpoint_every == 0 or done == settings.steps:
             _save_checkpoint(checkpoint, trainee, optimizer, ema, done, log, seconds + time.perf_counter() - started)
             ema.store(parameters)
             ema.copy_to(parameters)
             export(trainee, params, log, seconds + time.perf_counter() - started)
             ema.restore(parameters)
+    run.weights(settings.output)
+    run.artifact(Path(settings.output) / "curve.csv")
 
 
 def build(params: Params, device: str) -> Trainee:
@@ -294,8 +328,13 @@ def choose_strokes(batch: Batch, strokes: str, generator: torch.Generator) -> tu
 
 
 @torch.no_grad()
-def validate(trainee: Trainee, ema: EMAModel, batch: Batch, settings: Pretrain, device: str) -> dict[str, float]:
-    """EMA weights on unseen scenes: squared error of the one-step sample from noise, relative to a still copy's."""
+def validate(trainee: Trainee, ema: EMAModel, batch: Batch, device: str) -> tuple[dict[str, float], np.ndarray]:
+    """EMA weights on unseen scenes, sampled from noise in one step.
+
+    Returns:
+        Figures: squared error relative to a still copy's by strokes and kind, and with sparse strokes the motion error;
+        and a contact sheet (H, W, 3) uint8 of those strokes on real and generated frames.
+    """
     parameters = trainee.parameters()
     ema.store(parameters)
     ema.copy_to(parameters)
@@ -306,14 +345,50 @@ def validate(trainee: Trainee, ema: EMAModel, batch: Batch, settings: Pretrain, 
     timesteps = torch.full((len(x0),), foundation.scheduler.config.num_train_timesteps - 1, device=device)
     figures = {}
     for strokes in ("dense", "sparse", "none"):
-        generator = torch.Generator(device).manual_seed(11)
-        chosen = choose_strokes(batch, strokes, generator)
+        chosen = choose_strokes(batch, strokes, torch.Generator(device).manual_seed(11))
         sample = predict(trainee, noise, timesteps, batch.captions, z_first, chosen)
         for kind in range(len(KINDS)):
             error = diffusion_loss(sample[kind::3], x0[kind::3]) / x0[kind::3].pow(2).mean()
             figures[f"{strokes}_{KINDS[(VALIDATION_SEED + kind) % 3]}"] = round(error.item(), 4)
+        if strokes == "sparse" and chosen is not None:
+            videos = to_videos(foundation, foundation.latent_space.from_model(sample, z_first))
+            figures["motion_error"] = round(motion_error(videos, batch), 4)
+            sheet = sample_sheet(to_videos(foundation, batch.latents[:SHOWN]), videos[:SHOWN], *chosen)
     ema.restore(parameters)
-    return figures
+    return figures, sheet
+
+
+def to_videos(foundation: Foundation, latents: Tensor) -> np.ndarray:
+    """Latents (B, C, T, h, w) to videos (B, T, H, W, 3) uint8."""
+    return (255 * foundation.decode(latents)).round().byte().movedim(2, -1).cpu().numpy()
+
+
+def motion_error(videos: np.ndarray, batch: Batch) -> float:
+    """How far the tracks in videos (B, T, H, W, 3) are from the true ones, over how far a still copy's are.
+
+    Of the scenes' grid, all points count that are visible throughout; the project's own tracker follows them.
+    """
+    follow = load_tracker_of_generated("lucas_kanade")
+    total = np.zeros(2)
+    for video, truth, seen in zip(videos, batch.tracks.cpu().numpy(), batch.visibility.cpu().numpy(), strict=True):
+        wanted = truth[:, seen.all(0)]
+        if wanted.shape[1]:
+            tracks, found = follow(video, wanted[0])
+            total += trajectory_error(tracks, found, wanted).px, still_error(wanted).px
+    return float(total[0] / max(total[1], 1e-6))
+
+
+def sample_sheet(real: np.ndarray, made: np.ndarray, tracks: Tensor, visibility: Tensor) -> np.ndarray:
+    """A row for each scene: frames through the codec and frames generated (B, T, H, W, 3), under the strokes of both.
+
+    Args:
+        tracks, visibility: (B', T, N, 2) and (B', T, N) of `choose_strokes`, B' at least B.
+    """
+    rows = []
+    for scene, videos in enumerate(zip(real, made, strict=True)):
+        strokes = tracks[scene, :, visibility[scene].any(0)].cpu().numpy()
+        rows.append(side_by_side([draw_tracks(video, strokes, scale=2) for video in videos], ["real", "generated"]))
+    return contact_sheet(rows, columns=4)
 
 
 def lr_factor(step: int, settings: Pretrain) -> float:
@@ -328,10 +403,11 @@ def export(trainee: Trainee, params: Params, log: list[dict], seconds: float) ->
     output = Path(params.pretrain.output)
     trainee.foundation.save(output)
     trainee.motion_controlnet.save_pretrained(output / "motion_controlnet")
-    rows = [row for row in log if row["step"] % 20 == 0 or len(row) > 2]
-    names = sorted({name for row in rows for name in row}, key=lambda name: (name not in ("step", "loss"), name))
+    validated = [row for row in log if len(row) > len(CURVES)]
+    rows = [row for row in log if row["step"] % 20 == 0 or len(row) > len(CURVES)]
+    names = {name for row in validated for name in row}
     with (output / "curve.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, sorted(names, key=lambda name: name != "step"))
+        writer = csv.DictWriter(file, [*CURVES, *sorted(names.difference(CURVES))])
         writer.writeheader()
         writer.writerows(rows)
     facts = {
@@ -340,7 +416,7 @@ def export(trainee: Trainee, params: Params, log: list[dict], seconds: float) ->
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU",
         "threads": torch.get_num_threads(),
         "params": params.pretrain.model_dump(mode="json"),
-        "validation": {k: v for row in log if len(row) > 2 for k, v in row.items()},
+        "validation": {k: v for row in validated for k, v in row.items()},
     }
     (output / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
 
@@ -355,12 +431,13 @@ def _codec_images(params: Params) -> Tensor:
     return torch.cat(frames)
 
 
-def _key(params: Params) -> str:
-    """A hash of what shapes the run, `steps` apart: a run may be made longer, another one is not taken up."""
+def checkpoint_file(params: Params) -> Path:
+    """Named by all that shapes the run, `steps` apart: a run may be made longer, another one is not taken up."""
     settings = params.pretrain.model_dump(
         mode="json", exclude={"steps", "output", "checkpoint_every", "validate_every"}
     )
-    return hashlib.sha256(json.dumps([settings, params.video.model_dump(mode="json")]).encode()).hexdigest()[:20]
+    key = hashlib.sha256(json.dumps([settings, params.video.model_dump(mode="json")]).encode()).hexdigest()[:20]
+    return CHECKPOINTS / f"{key}.pt"
 
 
 def _save_checkpoint(path: Path, trainee, optimizer, ema, step: int, log: list[dict], seconds: float) -> None:

@@ -91,22 +91,43 @@ class StageRun:
         self._waiting, self._sent = [], time.monotonic()
 
 
+class Nobody:
+    """Stands in for a `StageRun` where nobody is told."""
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        pass
+
+    def artifact(self, path: str | Path, folder: str | None = None) -> None:
+        pass
+
+    def weights(self, folder: str | Path) -> None:
+        pass
+
+
 @contextmanager
-def stage_run(stage: str, params: Params) -> Iterator[StageRun]:
+def stage_run(
+    stage: str, params: Params, tags: Mapping[str, str] | None = None, go_on: bool = False
+) -> Iterator[StageRun]:
     """The MLflow run of `stage`, with its parameters logged; it ends as FINISHED, or FAILED on an exception.
 
     All stages run on one git commit with the same params.yaml share one parent run.
+
+    Args:
+        tags: further ones.
+        go_on: continue the newest run of the stage that has these tags, if there is one.
     """
     with timed(stage):
         mlflow, experiment = connect(params.mlflow)
-        parent = _pipeline_run(experiment, params)
-        tags = {"stage": stage, "profile": params.profile, **provenance()}
+        earlier = newest_run(experiment, stage, tags or {}) if go_on else None
+        parent = _parent(earlier) if earlier else _pipeline_run(experiment, params)
+        tags = {"stage": stage, "profile": params.profile, **provenance(), **(tags or {})}
         with mlflow.start_run(
-            experiment_id=experiment, run_name=stage, parent_run_id=parent, nested=True, tags=tags
+            run_id=earlier, experiment_id=experiment, run_name=stage, parent_run_id=parent, nested=True, tags=tags
         ) as active:
             run = StageRun(active.info.run_id, parent)
-            sections = params.model_dump(mode="json", by_alias=True)
-            run.params({stage: sections.get(stage, {}), "video": sections["video"]})
+            if not earlier:
+                sections = params.model_dump(mode="json", by_alias=True)
+                run.params({stage: sections.get(stage, {}), "video": sections["video"]})
             try:
                 yield run
             except BaseException:
@@ -209,6 +230,12 @@ def _pipeline_run(experiment: str, params: Params) -> str:
         return runs[0].info.run_id
     tags = {"pipeline": pipeline, "git_commit": commit, "profile": params.profile}
     return client.create_run(experiment, run_name=f"pipeline {pipeline[:8]}", tags=tags).info.run_id
+
+
+def _parent(run_id: str) -> str:
+    from mlflow import MlflowClient
+
+    return MlflowClient().get_run(run_id).data.tags["mlflow.parentRunId"]
 
 
 def _end(run_id: str, status: str) -> None:

@@ -36,7 +36,7 @@ from stages.contracts import ContractError
 from stages.items import weight_files
 from stages.memory import keep_freed_memory
 from stages.params import Compute, Params, ParamsError, Precision, Training, load_params
-from stages.tracking import stage_run
+from stages.tracking import Nobody, stage_run
 from stages.training_items import TrainingItems
 from stages.validation import Validation
 
@@ -112,7 +112,7 @@ def run_training_stage(stage: str, output: Path, run: Callable[[Params, Listener
         source = getattr(params, stage).source
         if not PartialState(cpu=not torch.cuda.is_available()).is_main_process:
             if source is None:
-                run(params, _Nobody())
+                run(params, Nobody())
             return
         with stage_run(stage, params) as tracker:
             if source is None:
@@ -126,11 +126,6 @@ def run_training_stage(stage: str, output: Path, run: Callable[[Params, Listener
         sys.exit(f"{stage}: params.yaml: {stage}.source: {error}" if source else f"{stage}: {error}")
     except (ParamsError, ContractError, FoundationError) as error:
         sys.exit(f"{stage}: {error}")
-
-
-class _Nobody:
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        pass
 
 
 def training_processes(compute: Compute) -> int:

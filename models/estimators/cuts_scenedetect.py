@@ -1,12 +1,14 @@
 """Cuts by PySceneDetect: `adaptive` compares each frame's change with its neighbours', `content` with a threshold."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 import cv2
 import numpy as np
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 
-WINDOW = 2  # frames on each side that `adaptive` looks at; the video's ends are repeated for it
+WINDOW = 2  # frames on each side that `adaptive` looks at; the video's ends are mirrored for it
 FRAME_RATE = 25.0  # of time codes; only frame numbers are used
 
 
@@ -35,12 +37,18 @@ class SceneDetectCuts:
 
 
 def _padded(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The frames with the first and the last one repeated WINDOW times."""
-    last = None
-    for frame in frames:
-        if last is None:
-            yield from [frame] * WINDOW
+    """The frames, at both ends with WINDOW more: those next to the end once more, mirrored, as if it went on so."""
+    coming = iter(frames)
+    first = list(islice(coming, WINDOW + 1))
+    yield from _mirrored(first[::-1])[::-1]
+    last: deque[np.ndarray] = deque(maxlen=WINDOW + 1)
+    for frame in chain(first, coming):
+        last.append(frame)
         yield frame
-        last = frame
-    if last is not None:
-        yield from [last] * WINDOW
+    yield from _mirrored(list(last))
+
+
+def _mirrored(end: list[np.ndarray]) -> list[np.ndarray]:
+    """WINDOW frames to follow on these; none on none."""
+    back = end[-2::-1] or end
+    return (back + back[-1:] * WINDOW)[:WINDOW]

@@ -5,9 +5,9 @@ camera's motion since frame 0 takes it. That motion is one similarity, fitted by
 follows, so it does not drift and holds on flat surfaces too. The candidate wins whose surroundings look most like the
 point's in frame 0 and in the previous frame; in doubt, the camera's. Few points get a grid of others beside them.
 
-`lucas_kanade` doubts much: beside a moving object Lucas-Kanade drags the background along, and as such tracks move
-most, draws by motion intensity would be full of them. `lucas_kanade_lenient` doubts little and keeps sight of what
-changes its looks, for generated videos, where objects blur and fade.
+`lucas_kanade` doubts much where a point has no texture of its own: beside a moving object Lucas-Kanade drags smooth
+background along, and as such tracks move most, draws by motion intensity would be full of them. `lucas_kanade_lenient`
+doubts little everywhere and keeps sight of what changes its looks, for generated videos, where objects blur and fade.
 """
 
 from dataclasses import dataclass
@@ -24,6 +24,8 @@ MIN_SUPPORT = 8  # points that a camera motion must be fitted to
 # Lengths are in pixels of a frame 64 high and grow with the frame.
 MIN_EIGENVALUE = 1e-4  # of the gradients in a window, in OpenCV's measure; falls with the square of the unit
 WINDOW = 4  # Lucas-Kanade compares so far to each side of a point
+NEAR = 0.5  # a point's own texture is looked for so far to each side; frames 64 high are too coarse to have any
+TEXTURED = 1e-3  # smallest eigenvalue of the gradients there, for grey values in 0..1, in OpenCV's measure
 FIT_TOLERANCE = 0.3
 MAX_ROUND_TRIP = 0.5  # between a point and its way forward and back
 ANCHOR = 0.6  # share of frame 0, beside the previous frame, in the comparison of surroundings
@@ -48,10 +50,8 @@ class Doubt:
     lost: float
 
 
-DOUBTS = {
-    "lucas_kanade": Doubt(times=3.0, less=8.0, lost=FOUND),
-    "lucas_kanade_lenient": Doubt(times=1.0, less=1.0, lost=MOST_UNLIKE),
-}
+LENIENT = Doubt(times=1.0, less=1.0, lost=MOST_UNLIKE)
+DOUBTS = {"lucas_kanade": Doubt(times=3.0, less=8.0, lost=FOUND), "lucas_kanade_lenient": LENIENT}
 
 
 def load(name: str) -> "LucasKanade":
@@ -76,6 +76,11 @@ class LucasKanade:
         for t in range(1, len(frames)):
             previous, seen = tracks[-1], visibility[-1]
             followed, trusted = _follow(small[t - 1], small[t], previous, scale)
+            textured = _textured(small[t - 1], previous, scale)
+            times, less, lost = (
+                np.where(textured, getattr(LENIENT, name), getattr(self.doubt, name))
+                for name in ("times", "less", "lost")
+            )
             by_camera = _camera_motion(start, followed, trusted & seen, FIT_TOLERANCE * _unit(frames[0]))
             places = followed
             if by_camera is not None:
@@ -85,12 +90,12 @@ class LucasKanade:
                     + (1 - ANCHOR) * recent.difference(frames[t], candidate)
                     for candidate in (by_camera, followed)
                 )
-                doubtful = unlike_camera - self.doubt.less <= self.doubt.times * unlike_followed
+                doubtful = unlike_camera - less <= times * unlike_followed
                 camera_wins = ~trusted | doubtful
                 trusted &= ~camera_wins
                 places = np.where(camera_wins[:, None], by_camera, followed)
             change = origin.difference(frames[t], places)
-            alike = (change < FOUND) | (trusted & seen & (change < self.doubt.lost))
+            alike = (change < FOUND) | (trusted & seen & (change < lost))
             tracks.append(places)
             visibility.append(alike & inside_frame(places, width, height))
         return np.stack(tracks)[:, : len(points)], np.stack(visibility)[:, : len(points)]
@@ -157,6 +162,14 @@ def _follow(
     trusted = (found[:, 0] == 1) & (found_back[:, 0] == 1) & (round_trip < MAX_ROUND_TRIP * unit)
     places = ((forward + 0.5) * scale - 0.5).astype(np.float32)
     return np.where(trusted[:, None], places, points), trusted
+
+
+def _textured(frame: np.ndarray, points: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Whether each of the points (N, 2) has texture of its own, in a frame `scale` times smaller than theirs."""
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    texture = cv2.cornerMinEigenVal(grey, 2 * round(NEAR * _unit(frame)) + 1)
+    places = ((points + 0.5) / scale - 0.5).astype(np.float32)[:, None]
+    return cv2.remap(texture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0] > TEXTURED
 
 
 def _unit(frame: np.ndarray) -> float:

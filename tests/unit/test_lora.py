@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.denoiser import motion_residuals
-from models.lora import add_lora, lora_layers
+from models.lora import add_lora, fold_lora, load_lora, lora_layers, save_lora
 from models.networks import motion_controlnet_like
 from models.orthogonal_loss import layer_loss, orthogonal_loss
 from tests.unit import tiny
@@ -50,6 +50,42 @@ def test_only_the_named_lora_has_gradient_and_all_of_them_act(network):
     wanted = {key for key, _ in network.named_parameters() if ".object." in key}
     assert {key for key, p in network.named_parameters() if p.requires_grad} == wanted
     assert len(trained) == len(wanted)
+
+
+def test_a_folded_lora_acts_as_before_and_leaves_the_other_its_gradients(network):
+    add_lora(network, "camera", rank=2, seed=0)
+    trained = add_lora(network, "object", rank=3, seed=1)
+    tiny.randomise(network)  # freezes all
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    camera = [layer.lora_A["camera"].weight.clone() for layer in lora_layers(network)]
+
+    def outcome():
+        made = residuals(network)
+        return made, torch.autograd.grad(made.square().mean(), trained, allow_unused=True)
+
+    (beside, gradients), loss = outcome(), orthogonal_loss(network, "orthogonal")
+    fold_lora(network, "camera")
+    folded, again = outcome()
+    torch.testing.assert_close(folded, beside, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(again, gradients, rtol=1e-3, atol=1e-6)
+    assert network.active_adapters() == ["object"]
+    assert [p for p in network.parameters() if p.requires_grad] and all(p.requires_grad for p in trained)
+    assert {id(p) for p in network.parameters() if p.requires_grad} == {id(p) for p in trained}
+    assert torch.equal(orthogonal_loss(network, "orthogonal"), loss)
+    assert all(map(torch.equal, camera, [layer.lora_A["camera"].weight for layer in lora_layers(network)]))
+
+
+def test_what_is_saved_of_the_other_does_not_hold_the_folded_one(network, tmp_path):
+    add_lora(network, "camera", rank=2, seed=0)
+    add_lora(network, "object", rank=3, seed=1)
+    fold_lora(network, "camera")
+    save_lora(network, "object", tmp_path)
+    fresh = motion_controlnet_like(tiny.pipeline().image_controlnet, ["flow"], 1.0, tiny.FACTOR, seed=0)
+    load_lora(fresh, "object", tmp_path)
+    pairs = zip(lora_layers(fresh), lora_layers(network), strict=True)
+    assert all(torch.equal(a.lora_A["object"].weight, b.lora_A["object"].weight) for a, b in pairs)
+    assert not [key for key in fresh.state_dict() if ".camera." in key]
 
 
 def test_the_seed_decides_the_start(network):

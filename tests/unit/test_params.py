@@ -1,0 +1,24 @@
+"""Reading params.yaml, also as DVC writes it for an experiment."""
+
+import shutil
+from pathlib import Path
+
+from dvc.utils.hydra import apply_overrides
+
+from stages.params import load_params
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_an_experiment_of_dvc_changes_what_it_says_and_nothing_else(tmp_path):
+    path = tmp_path / "params.yaml"
+    shutil.copyfile(ROOT / "params.yaml", path)
+    apply_overrides(path, ["object_lora.orthogonal_loss=off", "motion_controlnet.start=null"])  # writes off, not "off"
+
+    committed = load_params(ROOT / "params.yaml")
+    changed = {
+        "object_lora": committed.object_lora.model_copy(update={"orthogonal_loss": "off"}),
+        "motion_controlnet": committed.motion_controlnet.model_copy(update={"start": None}),
+    }
+    assert load_params(path) == committed.model_copy(update=changed)
+    assert load_params(path).clips.crop_bars is True
