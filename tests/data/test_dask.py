@@ -28,7 +28,7 @@ VIDEOS = 8
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory):
-    """The address of a scheduler that forgives one death of a worker per item."""
+    """The address of a scheduler that gives an item up at the first death of its worker, so that few need to die."""
     file = tmp_path_factory.mktemp("scheduler") / "scheduler.json"
     process = start("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(file), cwd=file.parent)
     while not file.exists():
@@ -68,7 +68,7 @@ def on_dask(address):
 
 def start(program, *arguments, cwd):
     settings = {
-        "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
+        "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
     }
