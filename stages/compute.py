@@ -3,7 +3,8 @@
     for result in map_items(function, items, params.compute, "clips"): ...
 
 `function` and its items must be picklable (a module's function, plain data); results come as they are finished.
-Dask workers need this package, and the stage's working folder as theirs (a shared file system).
+Dask workers need this package, the stage's working folder as theirs (a shared file system), and one thread each; those
+with a GPU say so (`--resources "GPU=1"`) and alone get the items that want one.
 """
 
 import multiprocessing
@@ -20,11 +21,14 @@ from typing import TypeVar
 import cv2
 from tqdm import tqdm
 
-from stages.params import Compute
+from stages.params import Compute, ParamsError
 from stages.tracking import note_throughput
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+SECONDS_FOR_A_WORKER = 30
+GPU = "GPU"  # the name of the resource that a Dask worker offers
 
 
 def map_items(
@@ -40,9 +44,10 @@ def map_items(
     Args:
         crashed: What to yield for an item that takes its worker process down (a decoder's crash, out of memory).
         one_per_accelerator: With `compute.workers` null, run one process for each GPU, or a single one without a GPU,
-            instead of one per core: for neural estimators.
+            instead of one per core: for neural estimators. On Dask, only workers that offer the resource GPU get items.
 
     Raises:
+        ParamsError: Dask cannot be had: not installed, no scheduler at `compute.address`, no worker of the kind needed.
         Whatever `function` raises; work that has begun is finished, the rest is not started.
     """
     backend = {"serial": _serial, "processes": _processes, "dask": _dask}[compute.backend]
@@ -94,20 +99,61 @@ def _pool(function, left: list, workers: int, neural: bool, suspects: list) -> I
 
 def _dask(function, items, compute, crashed, one_per_accelerator) -> Iterator:
     try:
-        from distributed import Client, KilledWorker, as_completed
+        from distributed import Client
     except ImportError:
-        raise RuntimeError(
-            "compute.backend: dask needs the package `distributed` here and on the workers; install it, "
-            "or set compute.backend to processes"
+        raise ParamsError(
+            "params.yaml: compute.backend: dask needs the package `distributed`, here and on the workers: "
+            "install the extra `dask`, or set compute.backend to processes"
         ) from None
-    with Client(compute.address) as client:
-        futures = client.map(function, items, pure=False)
-        item_of = {future.key: item for future, item in zip(futures, items, strict=True)}
-        for future in as_completed(futures):
-            try:
-                yield future.result()
-            except KilledWorker:
-                yield crashed(item_of[future.key])
+    try:
+        client = Client(compute.address)
+    except (OSError, ValueError) as error:
+        raise ParamsError(
+            f"params.yaml: compute.address: no Dask scheduler answers at {compute.address}: {error}; "
+            "start one with: dask scheduler"
+        ) from None
+    with client:
+        resources = {GPU: 1} if one_per_accelerator else {}
+        _wait_for_a_worker(client, compute.address, resources)
+        suspects: list = []
+        yield from _dask_round(client, function, items, resources, suspects)
+        for item in suspects:
+            guilty: list = []
+            yield from _dask_round(client, function, [item], resources, guilty)
+            if guilty:
+                yield crashed(item)
+
+
+def _wait_for_a_worker(client, address: str, resources: dict[str, int]) -> None:
+    """Wait while a worker starts, or starts anew after its death; Dask itself would wait for ever."""
+    end = time.monotonic() + SECONDS_FOR_A_WORKER
+    while True:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        if any(worker["resources"].keys() >= resources.keys() for worker in workers):
+            return
+        if time.monotonic() >= end:
+            break
+        time.sleep(0.2)
+    kind, option = (" that offers a GPU", f' --resources "{GPU}=1"') if resources else ("", "")
+    raise ParamsError(
+        f"params.yaml: compute.address: the Dask scheduler at {address} has no worker{kind}; "
+        f"start one in this folder with: dask worker {address} --nthreads 1{option}"
+    )
+
+
+def _dask_round(client, function, items, resources, suspects: list) -> Iterator:
+    """Work the items off. Those that were on workers that died, more often than the scheduler allows, are `suspects`:
+    the guilty one, but also those that waited on the same workers.
+    """
+    from distributed import KilledWorker, as_completed
+
+    futures = client.map(function, items, pure=False, resources=resources)
+    item_of = {future.key: item for future, item in zip(futures, items, strict=True)}
+    for future in as_completed(futures):
+        try:
+            yield future.result()
+        except KilledWorker:
+            suspects.append(item_of[future.key])
 
 
 def _default_workers(one_per_accelerator: bool) -> int:

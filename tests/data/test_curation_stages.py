@@ -295,3 +295,14 @@ def test_a_wrong_source_ends_in_one_line():
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "collect@mixed: inputs/mixed: no such folder; create it or change collect.folder.mixed\n"
+
+
+def test_captions_of_one_split_leave_the_other_splits_unfinished_file_alone():
+    add_video("a.mp4", 1)
+    run(make_params(), stages=(collect, clips))
+    own, other = (captions_file(split).parent / f".tmp-{split}.parquet-0" for split in ("mixed", "camera"))
+    own.parent.mkdir(parents=True)
+    for path in (own, other):
+        path.touch()
+    run(make_params(), stages=(captions,))
+    assert other.exists() and not own.exists()

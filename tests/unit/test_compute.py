@@ -75,13 +75,6 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path):
     assert wait_for(lambda: not any(alive(pid) for pid in pids))
 
 
-def test_dask_gives_the_same():
-    distributed = pytest.importorskip("distributed", reason="dask's distributed is not installed")
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-        compute = Compute(backend="dask", workers=None, address=cluster.scheduler_address, training_processes=None)
-        assert sorted(map_items(square, range(5), compute, "t", crashed)) == [(x, x * x) for x in range(5)]
-
-
 def read_pids(folder):
     return [int(path.read_text()) for path in folder.glob("*")]
 
