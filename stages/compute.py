@@ -24,6 +24,7 @@ from tqdm import tqdm
 from stages.params import Compute, ParamsError
 from stages.tracking import note_throughput
 
+MAIN_IS_PRELOADED = "ignore::RuntimeWarning:runpy"  # a stage that was started with -m runs in workers as a module too
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -78,6 +79,7 @@ def _processes(function, items, compute, crashed, one_per_accelerator) -> Iterat
 
 def _pool(function, left: list, workers: int, neural: bool, suspects: list) -> Iterator:
     """Work `left` off from its end. If a worker dies, stop, with the items that were under way in `suspects`."""
+    sys.warnoptions.append(MAIN_IS_PRELOADED)  # workers take it over
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["stages.compute", function.__module__])  # imported once, not once per worker
     running: dict[Future, object] = {}
