@@ -30,7 +30,7 @@ class Item:
 def run(split: Split, params: Params) -> None:
     settings, path = params.captions, captions_file(split)
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path.parent)
+    remove_leftovers(path.parent, path.name)
     given = read_manifest(split).set_index("video")["caption"]
     clips = read_clips(split).query("status == 'kept'")
     rows = {

@@ -3,14 +3,10 @@
     for result in map_items(function, items, params.compute, "clips"): ...
 
 `function` and its items must be picklable (a module's function, plain data); results come as they are finished.
-
-Dask workers need this package, and the stage's working folder as theirs (a shared file system):
-
-    dask worker tcp://scheduler:8786                                            # for stages without a network
-    CUDA_VISIBLE_DEVICES=0 dask worker tcp://scheduler:8786 --resources GPU=1   # one for each GPU: for all stages
+Dask workers need this package, the stage's working folder as theirs (a shared file system), and one thread each; those
+with a GPU say so (`--resources "GPU=1"`) and alone get the items that want one.
 """
 
-import asyncio
 import multiprocessing
 import os
 import sys
@@ -30,19 +26,17 @@ import cv2
 from tqdm import tqdm
 
 from models.video import STALLED, longest_wait
-from stages.params import Compute
+from stages.params import Compute, ParamsError
 from stages.tracking import note_throughput
 
+MAIN_IS_PRELOADED = "ignore::RuntimeWarning:runpy"  # a stage that was started with -m runs in workers as a module too
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 HUNG = 2 * STALLED  # seconds FFmpeg may spend on one frame; then its process is ended, as nothing else can stop it
-MIN_AHEAD = 64  # items given to a Dask cluster at once, at least; otherwise two for each thread
-WORKER_WAIT = 30.0  # seconds for a Dask worker to come
-
-
-class ComputeError(RuntimeError):
-    """Items that cannot be worked on as `params.compute` says; the message names what is wrong and what to do."""
+SECONDS_FOR_A_WORKER = 30
+AHEAD = 64  # items that Dask gets at once, at least: what one of them can bring down with it has to be done again
+GPU = "GPU"  # the name of the resource that a Dask worker offers
 
 
 def map_items(
@@ -59,10 +53,11 @@ def map_items(
         crashed: What to yield for an item that takes its worker process down (a decoder that crashes or hangs, out of
             memory).
         one_per_accelerator: With `compute.workers` null, run one process for each GPU, or a single one without a GPU,
-            instead of one per core: for neural estimators. On Dask, only workers with the resource GPU get items.
+            instead of one per core: for neural estimators. On Dask, only workers that offer the resource GPU get items.
 
     Raises:
-        ComputeError: the Dask cluster is out of reach, gets lost, or has no worker that is fit.
+        ParamsError: Dask cannot be had: not installed, no scheduler at `compute.address` or no more, no worker of the
+            kind needed, or one in another folder.
         Whatever `function` raises; work that has begun is finished, the rest is not started.
     """
     backend = {"serial": _serial, "processes": _processes, "dask": _dask}[compute.backend]
@@ -93,6 +88,7 @@ def _processes(function, items, compute, crashed, one_per_accelerator) -> Iterat
 
 def _pool(function, left: list, workers: int, neural: bool, suspects: list) -> Iterator:
     """Work `left` off from its end. If a worker dies, stop, with the items that were under way in `suspects`."""
+    sys.warnoptions.append(MAIN_IS_PRELOADED)  # workers take it over
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["stages.compute", function.__module__])  # imported once, not once per worker
     running: dict[Future, object] = {}
@@ -114,76 +110,83 @@ def _pool(function, left: list, workers: int, neural: bool, suspects: list) -> I
 
 def _dask(function, items, compute, crashed, one_per_accelerator) -> Iterator:
     try:
-        from distributed import CancelledError, Client, KilledWorker, as_completed
-        from distributed.comm import connect
+        from distributed import CancelledError, Client
     except ImportError:
-        raise ComputeError(
-            "compute.backend: dask needs the package `distributed` here and on the workers: install this project's "
-            "extra `dask`, or set compute.backend to processes"
+        raise ParamsError(
+            "params.yaml: compute.backend: dask needs the package `distributed`, here and on the workers: "
+            "install the extra `dask`, or set compute.backend to processes"
         ) from None
     try:
-        asyncio.run(_touch(connect, compute.address))
+        client = Client(compute.address)
     except (OSError, ValueError) as error:
-        raise ComputeError(
-            f"compute.address: no Dask scheduler at {compute.address} ({error}); start one with `dask scheduler`, "
-            "or set compute.backend to processes"
+        raise ParamsError(
+            f"params.yaml: compute.address: no Dask scheduler answers at {compute.address}: {error}; "
+            "start one with: dask scheduler"
         ) from None
-    guarded, resources = partial(_guarded, function), {"GPU": 1} if one_per_accelerator else {}
-    with Client(compute.address) as client:
-        threads = _fit_threads(client, compute.address, resources)
-
-        def submit(item):
-            future = client.submit(guarded, item, pure=False, resources=resources)
-            item_of[future.key] = item
-            return future
-
-        left, suspects = iter(items), []
-        item_of: dict = {}
-        running = as_completed(map(submit, islice(left, max(MIN_AHEAD, 2 * threads))))
+    with client:
+        resources = {GPU: 1} if one_per_accelerator else {}
+        ahead = max(AHEAD, 2 * _wait_for_workers(client, compute.address, resources))
+        submit = partial(client.submit, partial(_guarded, function), pure=False, resources=resources)
+        suspects: list = []
         try:
-            for future in running:
-                item = item_of.pop(future.key)
-                try:
-                    yield future.result()
-                except KilledWorker:  # it, or one that was waiting at the same worker
-                    suspects.append(item)
-                running.update(map(submit, islice(left, 1)))
+            yield from _dask_round(submit, items, ahead, suspects)
             for item in suspects:
-                try:
-                    yield submit(item).result()
-                except KilledWorker:
+                guilty: list = []
+                yield from _dask_round(submit, [item], 1, guilty)
+                if guilty:
                     yield crashed(item)
         except CancelledError:
-            raise ComputeError(
-                f"compute.address: the Dask scheduler at {compute.address} was lost; run again, what is done is kept"
+            raise ParamsError(
+                f"params.yaml: compute.address: the Dask scheduler at {compute.address} went away; what was done is "
+                "kept: start it and run again"
             ) from None
 
 
-async def _touch(connect, address: str) -> None:
-    await (await connect(address)).close()
-
-
-def _fit_threads(client, address: str, resources: dict[str, int]) -> int:
-    """Wait for a worker with the resources; count such workers' threads. All workers must see the working folder."""
-    end = time.monotonic() + WORKER_WAIT
+def _wait_for_workers(client, address: str, resources: dict[str, int]) -> int:
+    """Wait while one starts, or starts anew after its death, as Dask itself would for ever; count their threads."""
+    end = time.monotonic() + SECONDS_FOR_A_WORKER
     while True:
-        workers = client.scheduler_info()["workers"].values()
-        if threads := sum(w["nthreads"] for w in workers if resources.keys() <= w["resources"].keys()):
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        if threads := sum(w["nthreads"] for w in workers if w["resources"].keys() >= resources.keys()):
             break
-        if time.monotonic() > end:
-            wanted, option = ("worker with the resource GPU", " --resources GPU=1") if resources else ("worker", "")
-            raise ComputeError(
-                f"compute.address: no {wanted} at {address}; start one here with `dask worker {address}{option}`"
+        if time.monotonic() >= end:
+            kind, option = (" that offers a GPU", f' --resources "{GPU}=1"') if resources else ("", "")
+            raise ParamsError(
+                f"params.yaml: compute.address: the Dask scheduler at {address} has no worker{kind}; "
+                f"start one in this folder with: dask worker {address} --nthreads 1{option}"
             )
-        time.sleep(0.1)
-    with tempfile.NamedTemporaryFile(prefix=".tmp-", dir=".") as token:
-        seen = client.run(os.path.exists, Path(token.name).name, on_error="ignore")
+        time.sleep(0.2)
+    with tempfile.NamedTemporaryFile(prefix=".tmp-", dir=".") as file:
+        seen = client.run(os.path.exists, Path(file.name).name, on_error="ignore")
     if elsewhere := sorted(worker for worker, sees in seen.items() if not sees):
-        raise ComputeError(
-            f"compute.address: the worker {elsewhere[0]} works in another folder; start it in {Path.cwd()}, "
-            "on a file system that all workers share"
+        raise ParamsError(
+            f"params.yaml: compute.address: the Dask worker {elsewhere[0]} works in another folder; start it in "
+            f"{Path.cwd()}, which all machines must share"
         )
     return threads
+
+
+def _dask_round(submit, items, ahead: int, suspects: list) -> Iterator:
+    """Work the items off. Those that were on workers that died, more often than the scheduler allows, are `suspects`:
+    the guilty one, but also those that waited on the same workers.
+    """
+    from distributed import KilledWorker, as_completed
+
+    left, item_of = iter(items), {}
+
+    def begin(count: int) -> list:
+        begun = [(submit(item), item) for item in islice(left, count)]
+        item_of.update({future.key: item for future, item in begun})
+        return [future for future, _ in begun]
+
+    running = as_completed(begin(ahead))
+    for future in running:
+        item = item_of.pop(future.key)
+        try:
+            yield future.result()
+        except KilledWorker:
+            suspects.append(item)
+        running.update(begin(1))
 
 
 def _guarded(function, item):

@@ -35,6 +35,7 @@ from models.pipeline import ImageConductorPipeline, Settings
 from models.video import read_video
 from stages import camera_lora, motion_controlnet, object_lora
 from stages.cases import camera_cases, many_stroke_cases, object_cases, object_scenes, real_clips, scene_cases
+from stages.command import only_run
 from stages.contracts import ContractError, CuratedClip, curated_clips
 from stages.items import write_atomically
 from stages.latents import latents_folder, read_latents
@@ -313,7 +314,7 @@ def _groups(cases: Iterable[Case]) -> list[str]:
 def main() -> None:
     try:
         params = load_params()
-        with stage_run("evaluate", params) as tracker:
+        with only_run("evaluate"), stage_run("evaluate", params) as tracker:
             run(params, tracker)
             for part in (motion_controlnet, camera_lora, object_lora):
                 tracker.weights(part.OUTPUT)

@@ -39,10 +39,10 @@ def recipe(code: Iterable[ModuleType], **settings: object) -> str:
 
 
 @contextmanager
-def temporary_file(folder: Path) -> Iterator[Path]:
-    """A new file to write and then rename; removed if it was not renamed."""
+def temporary_file(folder: Path, target: str = "") -> Iterator[Path]:
+    """A new file to write and then rename, to `target` if that is known; removed if it was not renamed."""
     folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=folder)
+    handle, name = tempfile.mkstemp(prefix=f"{_TEMPORARY}{target}", dir=folder)
     os.close(handle)
     os.chmod(name, 0o644)
     try:
@@ -53,7 +53,7 @@ def temporary_file(folder: Path) -> Iterator[Path]:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a whole file or none: under a temporary name in the same folder, then rename."""
-    with temporary_file(path.parent) as temporary:
+    with temporary_file(path.parent, path.name) as temporary:
         temporary.write_bytes(data)
         os.replace(temporary, path)
 
@@ -93,9 +93,9 @@ class ItemFolder:
         return [item for item in wanted if not self.has(item)]
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of killed runs."""
-    for path in folder.glob(f"{_TEMPORARY}*"):
+def remove_leftovers(folder: Path, target: str = "") -> None:
+    """Delete the temporary files of killed runs; with `target`, only those that were to become it."""
+    for path in folder.glob(f"{_TEMPORARY}{target}*"):
         path.unlink()
 
 

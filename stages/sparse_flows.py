@@ -12,7 +12,7 @@ import numpy as np
 
 from models.curation import sparse, tracking
 from stages.command import run_split_stage
-from stages.compute import ComputeError, map_items
+from stages.compute import map_items
 from stages.contracts import draws_folder, read_tracks, tracks_folder, write_draws
 from stages.items import recipe
 from stages.params import Params, SparseFlows, Split
@@ -47,7 +47,7 @@ def draw(item: Item) -> None:
 
 
 def _crashed(item: Item) -> None:
-    raise ComputeError(f"{item.tracks}: drawing from it ended its process; most likely for lack of memory")
+    raise RuntimeError(f"{item.tracks}: drawing from it ended its process; most likely for lack of memory")
 
 
 if __name__ == "__main__":

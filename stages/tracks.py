@@ -10,7 +10,7 @@ from models import video
 from models.curation import tracking
 from models.estimators import estimator_module, load_estimator
 from stages.command import run_split_stage
-from stages.compute import ComputeError, map_items
+from stages.compute import map_items
 from stages.contracts import clips_folder, read_clips, tracks_folder, write_tracks
 from stages.items import recipe
 from stages.params import Params, Split, Tracks
@@ -47,7 +47,7 @@ def track_clip(item: Item) -> None:
 
 
 def _crashed(item: Item) -> None:
-    raise ComputeError(
+    raise RuntimeError(
         f"{item.clip}: tracking it ended its process, most likely for lack of memory; lower compute.workers"
     )
 

@@ -32,6 +32,7 @@ from models.flow_maps import flow_map
 from models.foundation import Foundation, FoundationError
 from models.networks import MotionControlNet
 from stages.checkpoint import Checkpoint, Progress
+from stages.command import only_run
 from stages.contracts import ContractError
 from stages.items import weight_files
 from stages.memory import keep_freed_memory
@@ -101,27 +102,30 @@ def denoising_loss(
 def run_training_stage(stage: str, output: Path, run: Callable[[Params, Listener], None]) -> None:
     """The command of a training stage: an MLflow run with the curves and the weights' hash, or one line of error.
 
-    On several processes, each of them runs this; the main one alone reports and writes.
+    On several processes, each of them runs this; the main one alone reports and writes, the one that launched them
+    holds the stage's lock.
     """
+    launched = "LOCAL_RANK" in os.environ
     source = None
     try:
         params = load_params()
-        processes = training_processes(params.compute)
-        if processes > 1 and "LOCAL_RANK" not in os.environ:
-            sys.exit(subprocess.call(launch_command(stage, processes)))
-        source = getattr(params, stage).source
-        if not PartialState(cpu=not torch.cuda.is_available()).is_main_process:
-            if source is None:
-                run(params, Nobody())
-            return
-        with stage_run(stage, params) as tracker:
-            if source is None:
-                run(params, tracker)
-                for curve in sorted(output.glob("*.csv")):
-                    tracker.artifact(curve)
-            else:
-                adopt(Path(source), output)
-            tracker.weights(output)
+        with nullcontext() if launched else only_run(stage):
+            processes = training_processes(params.compute)
+            if processes > 1 and not launched:
+                sys.exit(subprocess.call(launch_command(stage, processes)))
+            source = getattr(params, stage).source
+            if not PartialState(cpu=not torch.cuda.is_available()).is_main_process:
+                if source is None:
+                    run(params, Nobody())
+                return
+            with stage_run(stage, params) as tracker:
+                if source is None:
+                    run(params, tracker)
+                    for curve in sorted(output.glob("*.csv")):
+                        tracker.artifact(curve)
+                else:
+                    adopt(Path(source), output)
+                tracker.weights(output)
     except FileNotFoundError as error:
         sys.exit(f"{stage}: params.yaml: {stage}.source: {error}" if source else f"{stage}: {error}")
     except (ParamsError, ContractError, FoundationError) as error:

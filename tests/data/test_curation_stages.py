@@ -297,19 +297,12 @@ def test_a_wrong_source_ends_in_one_line():
     assert done.stderr == "collect@mixed: inputs/mixed: no such folder; create it or change collect.folder.mixed\n"
 
 
-def test_a_second_run_at_once_ends_in_one_line_and_a_killed_one_leaves_no_lock():
-    Path("inputs/mixed").mkdir(parents=True)
-    values = make_params().model_dump(mode="json", by_alias=True)
-    Path("params.yaml").write_text(yaml.safe_dump(values))
-    at_work = "import sys, time; from stages import collect; from stages.command import run_split_stage\n"
-    at_work += "collect.run = lambda *_: (print('started', flush=True), time.sleep(600))\n"
-    at_work += "sys.argv[1:] = ['--split', 'mixed']; run_split_stage('stages.collect')"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, "-c", at_work], env=environment, stdout=subprocess.PIPE) as first:
-        assert first.stdout.readline() == b"started\n"
-        command = [sys.executable, "-m", "stages.collect", "--split", "mixed"]
-        second = subprocess.run(command, env=environment, capture_output=True, text=True)
-        first.kill()
-    assert second.returncode == 1 and second.stderr.count("\n") == 1
-    assert second.stderr.startswith("collect@mixed: another run of it is at work in this folder")
-    subprocess.run(command, env=environment, check=True)
+def test_captions_of_one_split_leave_the_other_splits_unfinished_file_alone():
+    add_video("a.mp4", 1)
+    run(make_params(), stages=(collect, clips))
+    own, other = (captions_file(split).parent / f".tmp-{split}.parquet-0" for split in ("mixed", "camera"))
+    own.parent.mkdir(parents=True)
+    for path in (own, other):
+        path.touch()
+    run(make_params(), stages=(captions,))
+    assert other.exists() and not own.exists()

@@ -91,7 +91,9 @@ def test_the_camera_is_named_although_something_moves(kind, size):
     cat = [covering(frame, 1.6) for frame in read_frames(films["cat.mp4"], indices=range(16))]
     bear = [covering(frame, 1.6) for frame in read_frames(films["bear.mp4"], indices=range(66, 82))]
     film, other = (
-        camera_motion(np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in moved(film, kind)[0]]))
+        camera_motion(
+            np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in moved(film, kind)[0]])
+        )
         for film in (cat, bear)
     )
     assert camera_class(film.pan, film.zoom, film.roll, 0.02) == kind and film.object_share < 0.35

@@ -1,0 +1,82 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages import command
+from stages.training import run_training_stage
+from tests.footage import ROOT
+
+HOLD = "import sys; from stages.command import only_run\nwith only_run(sys.argv[1]): print('held', flush=True), input()"
+SPLIT_STAGES = ("collect", "clips", "captions", "tracks", "sparse_flows", "latents")
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+
+
+@pytest.fixture
+def other_run(monkeypatch):
+    """A function that lets another process hold a stage's lock."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    runs = []
+
+    def hold(stage):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        runs.append(subprocess.Popen([sys.executable, "-c", HOLD, stage], **pipes))
+        assert runs[-1].stdout.readline() == "held\n"
+        return runs[-1]
+
+    yield hold
+    for run in runs:
+        run.kill()
+        run.communicate()
+
+
+def run_here(monkeypatch, stage, split):
+    """Run the command of a split's stage; the splits whose work was begun."""
+    begun = []
+    monkeypatch.setattr(f"stages.{stage}.run", lambda split, params: begun.append(split))
+    monkeypatch.setattr(sys, "argv", [stage, "--split", split])
+    command.run_split_stage(f"stages.{stage}")
+    return begun
+
+
+def test_a_second_run_of_a_stage_is_refused_in_one_line(other_run):
+    other_run("clips@mixed")
+    run = subprocess.run(
+        [sys.executable, "-m", "stages.clips", "--split", "mixed"], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == "clips@mixed: it runs already in this folder; wait until that run has ended, or stop it\n"
+    assert not Path("data").exists()
+
+
+@pytest.mark.parametrize("stage", SPLIT_STAGES)
+def test_each_split_has_its_own_lock_and_a_killed_run_holds_none(stage, other_run, monkeypatch):
+    other = other_run(f"{stage}@mixed")
+    with pytest.raises(SystemExit, match=f"{stage}@mixed: it runs already"):
+        run_here(monkeypatch, stage, "mixed")
+    assert run_here(monkeypatch, stage, "camera") == ["camera"]
+    other.kill()
+    other.wait()
+    assert run_here(monkeypatch, stage, "mixed") == ["mixed"]
+
+
+def test_a_training_stage_runs_once_and_its_launched_processes_need_no_lock(other_run, monkeypatch):
+    other_run("camera_lora")
+    monkeypatch.setattr("stages.training.training_processes", lambda compute: 2)
+    with pytest.raises(SystemExit, match="camera_lora: it runs already"):
+        run_training_stage("camera_lora", Path("out"), lambda params, tracker: None)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("stages.training.PartialState", lambda cpu: type("Other", (), {"is_main_process": False}))
+    begun = []
+    run_training_stage("camera_lora", Path("out"), lambda params, tracker: begun.append("camera_lora"))
+    assert begun == ["camera_lora"]
+
+
+def test_locks_are_not_for_git():
+    assert f"/{command.LOCKS}/" in (ROOT / ".gitignore").read_text().split()
