@@ -1,6 +1,7 @@
 """Read any video that FFmpeg decodes, write H.264 or GIF. Frames are (H, W, 3) uint8 RGB, upright, square pixels."""
 
 import io
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ Size = tuple[int, int]  # width, height
 MAX_PIXELS = 8192 * 4320
 STALLED = 30.0  # seconds without a frame after which a video is given up
 NOT_VIDEO = {"tty", "image2"}  # FFmpeg draws text files as films, and calls a picture a film of one frame
-PLAYLISTS = {"hls", "dash", "concat", "sdp"}  # name other files, which are not the user's choice
+PLAYLIST = re.compile(rb"\s*(#EXTM3U|ffconcat|v=0\s|(<\?xml.*)?<MPD\b)", re.S)  # names other files to be read
+ASPECT_CHANGE = 0.02  # of the frames' width over height within a video; more would distort them
 
 _DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "file"}
 # without cpu-independent, x264 gives other bytes from run to run
@@ -185,12 +187,12 @@ def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, Vid
     if path.stat().st_size == 0:
         raise VideoError("file is empty")
     try:
+        with path.open("rb") as file:
+            if PLAYLIST.match(file.read(1024)):
+                raise VideoError("a playlist, not a video")
         with av.open(str(path), options=_DECODER_OPTIONS, metadata_errors="replace", timeout=STALLED) as container:
-            kinds = set(container.format.name.split(","))
-            if NOT_VIDEO & kinds or container.format.name.endswith("_pipe"):
+            if NOT_VIDEO & set(container.format.name.split(",")) or container.format.name.endswith("_pipe"):
                 raise VideoError(f"not a video (read as {container.format.name})")
-            if PLAYLISTS & kinds:
-                raise VideoError(f"a playlist, not a video (read as {container.format.name})")
             if not container.streams.video:
                 raise VideoError(f"holds no video stream (read as {container.format.name})")
             stream = container.streams.video[0]
@@ -202,12 +204,13 @@ def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, Vid
     except av.error.EOFError as error:
         raise VideoError("cannot be decoded: it ends too early") from error
     except (av.FFmpegError, OSError, UnicodeError) as error:
-        raise VideoError(f"cannot be decoded: {getattr(error, 'strerror', None) or error}") from error
+        detail = getattr(error, "strerror", None) or error
+        raise VideoError(f"cannot be decoded: damaged or of an unknown kind ({detail})") from error
 
 
 def _whole_frames(container: av.container.InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Decode, refusing what FFmpeg would paper over, damaged packets and frames, and what does not get on."""
-    count, last = 0, time.monotonic()
+    """Decode, refusing what FFmpeg would paper over: damaged packets and frames, another shape, no progress."""
+    count, last, first = 0, time.monotonic(), None
     for packet in container.demux(stream):
         if time.monotonic() - last > STALLED:
             raise VideoError(f"no frame within {STALLED:.0f} seconds after frame {count}")
@@ -217,6 +220,10 @@ def _whole_frames(container: av.container.InputContainer, stream: VideoStream) -
             if frame.is_corrupt:
                 raise VideoError(f"truncated or damaged at frame {count}")
             _check_size(frame.width, frame.height)
+            width, height = shape = _display_size(frame, stream)
+            first = first or shape
+            if abs(width * first[1] / (height * first[0]) - 1) > ASPECT_CHANGE:
+                raise VideoError(f"its frames change from {first[0]}x{first[1]} to {width}x{height} at frame {count}")
             count += 1
             yield frame
             last = time.monotonic()

@@ -91,7 +91,8 @@ def write_broken(folder: Path) -> dict[str, str]:
         "notes.txt": "not a video",
         "sound.wav": "no video stream",
         **dict.fromkeys(("truncated_but_has_its_index.mp4", "damaged.mp4"), "truncated or damaged"),
-        **dict.fromkeys(("truncated.mp4", "text.mp4", "random.mp4", "network.sdp"), "decoded"),
+        **dict.fromkeys(("truncated.mp4", "text.mp4", "random.mp4"), "decoded"),
+        "network.sdp": "playlist",
         **dict.fromkeys(("huge_canvas.gif", "huge_header.y4m"), "decoded"),
     }
 

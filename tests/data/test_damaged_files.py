@@ -54,6 +54,38 @@ def test_damage_ends_in_a_clip_or_a_reason(tmp_path, container):
     assert isinstance(outcomes[0], Dropped)
 
 
+LIES = {  # name of the part of a file, bytes from its start, what they are to say, what comes of it
+    "frames far too large": ("mp4", b"avc1", 28, b"\xfd\xe8\xfd\xe8", "clip"),  # the codec's own header is believed
+    "shown far too large": ("mp4", b"tkhd", 80, b"\xea\x60\0\0\xea\x60\0\0", "clip"),
+    "a day long": ("mp4", b"mdhd", 20, b"\x7f\xff\xff\xff", "clip"),
+    "all frames at once": ("mp4", b"stts", 12, b"\0\0\0\x14\0\0\0\0", "clip"),
+    "four billion frames": ("mp4", b"stsz", 12, b"\xff\xff\xff\xff", "decoded"),
+    "nothing to be shown": ("mp4", b"elst", 12, b"\0\0\0\0", "no frame"),
+    "shown from beyond the end": ("mp4", b"elst", 16, b"\x7f\xff\xff\xff", "no frame"),
+    "far too large": ("avi", b"strf", 12, b"\x60\xea\0\0\x60\xea\0\0", "clip"),
+    "no frame rate": ("avi", b"strh", 28, bytes(8), "clip"),
+    "a frame rate of billions": ("avi", b"strh", 28, b"\1\0\0\0\xff\xff\xff\xff", "clip"),
+    "billions of frames": ("avi", b"avih", 24, b"\xff\xff\xff\x7f", "clip"),
+    "a vast canvas": ("gif", b"GIF89a", 6, b"\xff\xff\xff\xff", "decoded"),
+    "a vast picture": ("gif", b"\x21\xf9\4", 13, b"\xff\xff\xff\xff", "clip"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_headers_that_lie(tmp_path, lie):
+    container, part, offset, claim, wanted = LIES[lie]
+    codec, pixels, options = CONTAINERS[container]
+    frames = moving_texture(20, 96, 64)
+    path = write_video(tmp_path / f"a.{container}", frames, codec=codec, pixels=pixels, options=options)
+    data = bytearray(path.read_bytes())
+    start = data.index(part) + offset
+    assert data[start : start + len(claim)] != claim
+    data[start : start + len(claim)] = claim
+    path.write_bytes(data)
+    outcome = curate(path)
+    assert wanted in ("clip" if isinstance(outcome, Clip) else outcome.reason)
+
+
 def curate(path):
     cuts, flow = load_estimator("cuts", "adaptive"), load_estimator("flow", "dis")
     return curate_clip(path, SETTINGS, cuts, flow, np.random.default_rng(0))

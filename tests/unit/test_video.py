@@ -139,13 +139,28 @@ def test_time_stamps_that_lead_nowhere_are_not_needed(tmp_path):
     [
         ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:4,\n{}\n#EXT-X-ENDLIST\n"),
         ("list.mp4", "ffconcat version 1.0\nfile '{}'\n"),
+        ("list.mpd", '<?xml version="1.0"?>\n<MPD type="static"><Period><BaseURL>{}</BaseURL></Period></MPD>'),
+        ("list.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"),
     ],
 )
-def test_playlists_are_not_followed(tmp_path, name, text):
-    other = write_video(tmp_path / "other.ts", moving_texture(24, 96, 64), codec="mpeg2video")
-    (tmp_path / name).write_text(text.format(other), encoding="utf-8")
-    with pytest.raises(VideoError, match="playlist|Operation not permitted"):
+def test_playlists_are_not_followed(tmp_path, monkeypatch, name, text):
+    monkeypatch.setattr(video.av, "open", lambda *_, **__: pytest.fail("FFmpeg may read what it names"))
+    (tmp_path / name).write_text(text.format("other.ts"), encoding="utf-8")
+    with pytest.raises(VideoError, match="a playlist"):
         read_info(tmp_path / name)
+
+
+@pytest.mark.parametrize(("width", "height", "accepted"), [(320, 240, True), (96, 120, False)])
+def test_frames_may_change_their_size_but_not_their_shape(tmp_path, width, height, accepted):
+    parts = [(160, 120), (width, height)]
+    streams = [write_video(tmp_path / f"{w}.mjpeg", moving_texture(5, w, h), "mjpeg", "yuvj420p") for w, h in parts]
+    path = tmp_path / "joined.mjpeg"
+    path.write_bytes(b"".join(stream.read_bytes() for stream in streams))
+    if accepted:
+        assert read_video(path)[0].shape == (10, 120, 160, 3)
+    else:
+        with pytest.raises(VideoError, match="its frames change from 160x120 to 96x120 at frame 5"):
+            read_video(path)
 
 
 def test_a_video_that_does_not_get_on_is_given_up(tmp_path, monkeypatch):
