@@ -42,7 +42,7 @@ def test_the_interval_keeps_its_bounds_in_a_long_scene():
 
 def test_a_scene_that_just_fits_and_one_that_does_not():
     assert draw_frames((7, 23), 16, (1, 16), rng()) == (range(7, 23), 1)
-    with pytest.raises(Unusable, match="15 frames, a clip needs 16"):
+    with pytest.raises(Unusable, match="15 usable frames, a clip needs 16"):
         draw_frames((0, 15), 16, (1, 16), rng())
     with pytest.raises(Unusable, match="a clip needs 31"):
         draw_frames((0, 30), 16, (2, 16), rng())
