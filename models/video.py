@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -122,9 +122,10 @@ def read_chosen_frames(
     wanted = [stamps[index] for index in indices]
     numbers = [stamp for stamp in stamps if stamp is not None]
     if len(numbers) == len(stamps) and all(a < b for a, b in pairwise(numbers)):
-        frames = _sought_frames(path, size, wanted)
-        if len(frames) == len(wanted):
-            return np.stack(frames)
+        with suppress(VideoError):  # after a jump; from the start it may well be read
+            frames = _sought_frames(path, size, wanted)
+            if len(frames) == len(wanted):
+                return np.stack(frames)
     return np.stack(list(read_frames(path, size, indices, span)))
 
 
@@ -285,6 +286,8 @@ def _sought_frames(path: str | Path, size: Size, stamps: Sequence[int | None]) -
     frames: list[np.ndarray] = []
     wanted = set(stamps)
     with _opened(path) as (container, stream):
+        if stream.codec_context.pix_fmt == "pal8":  # the palette may lie in the first packet alone
+            return frames
         with waiting():
             container.seek(stamps[0] or 0, stream=stream, backward=True)
         for packet in _packets(container, stream):
@@ -312,6 +315,8 @@ def _display_size(frame: VideoFrame, stream: VideoStream) -> Size:
 
 def _quarter_turns(frame: VideoFrame) -> int:
     """Counter-clockwise quarter turns that bring the stored frame upright."""
+    if abs(frame.rotation) > 180:  # what FFmpeg makes of a matrix of zeros, which has no angle
+        return 0
     return round(frame.rotation / 90) % 4
 
 

@@ -61,6 +61,15 @@ def test_rotation_is_honoured(tmp_path, clockwise):
     assert psnr(read, upright) > 20
 
 
+def test_a_rotation_by_no_angle_is_none(tmp_path):
+    path = write_video(tmp_path / "a.mp4", moving_texture(3, 48, 32))
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 44
+    data[matrix : matrix + 36] = bytes(36)
+    path.write_bytes(data)
+    assert read_video(path)[0].shape == (3, 32, 48, 3)
+
+
 def test_scaled_frames_are_upright_too(tmp_path):
     path = turn(write_video(tmp_path / "a.mp4", moving_texture(3, 48, 32)), 90)
     assert next(read_frames(path, size=(16, 24))).shape == (24, 16, 3)
@@ -111,12 +120,21 @@ def test_frames_that_are_sought_are_those_that_lie_there(tmp_path):
     for name, codec in (("mpeg2.ts", "mpeg2video"), ("mpeg4.avi", "mpeg4"), ("vp9.webm", "libvpx-vp9")):
         write_video(tmp_path / name, film, codec=codec)
     write_video(tmp_path / "uneven.mkv", film, times=[100 * i + 40 * (i % 3) for i in range(90)])
+    write_video(tmp_path / "palette_in_first_packet.avi", film, codec="rawvideo", pixels="monob")
     write_unusual(tmp_path / "unusual")
     for path in (path for path in tmp_path.rglob("*") if path.is_file()):
         stamps = [stamp for _, stamp in read_stamped_frames(path, (48, 32))]
         for indices in (range(12), range(5, len(stamps), 4), range(len(stamps) - 3, len(stamps))):
             wanted = np.stack(list(read_frames(path, (48, 32), indices)))
             assert np.array_equal(read_chosen_frames(path, (48, 32), indices, stamps), wanted), path.name
+
+
+def test_a_video_that_cannot_be_sought_is_read_from_its_start(tmp_path):
+    path = write_video(tmp_path / "a.gif", moving_texture(30, 96, 64), codec="gif", pixels="rgb8")
+    path.write_bytes(path.read_bytes() * 2)
+    stamps = [stamp for _, stamp in read_stamped_frames(path, (48, 32))]
+    wanted = np.stack(list(read_frames(path, (48, 32), range(31, 57, 5))))
+    assert np.array_equal(read_chosen_frames(path, (48, 32), range(31, 57, 5), stamps), wanted)
 
 
 def test_frames_before_the_key_frame_are_not_decoded(tmp_path, monkeypatch):
