@@ -1,10 +1,12 @@
-"""Point tracks by template matching; needs no weights, and shares no step with Lucas-Kanade.
+"""Point tracks by template matching; needs no weights, and shares no computation with Lucas-Kanade.
 
 A point is the patch around it in frame 0, where places near it and of its own colour count most. In each new frame the
 patch is laid on every place near the last one, and the place wins where the two differ least, with a small price on
-distance that decides on flat surfaces. There is no gradient, no pyramid, no previous frame's patch and no fitted camera
-motion: what this tracker and Lucas-Kanade agree on is in the video. Nor is a point lost for the same reason: here it is
-seen as long as the patch matches in colour, or at least in form, as it does where only contrast fades.
+distance. As a smooth surface looks alike along whole lines, there is a second candidate: where the point goes with the
+camera, by the similarity that most of the dense flow from frame 0 obeys. It is taken unless the match is clearly more
+alike. No point is followed from the previous frame's looks, and no way back is checked: what this tracker and
+Lucas-Kanade agree on is in the video. Nor is a point lost for the same reason: here it is seen as long as the patch
+matches in colour, or at least in form, as it does where only contrast fades.
 """
 
 from itertools import product
@@ -13,7 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from models.curation.tracking import inside_frame
+from models.curation.tracking import inside_frame, point_grid
+from models.estimators.flow_dis import DISFlow
 
 PATCH = 7 / 64  # half a patch's side, in frame heights
 NEAR = 4 / 64  # standard deviation of a place's weight over its distance from the point, in frame heights
@@ -21,6 +24,11 @@ OWN_COLOUR = 25.0  # that over the difference from the point's colour, in grey l
 REACH = 8 / 64  # how far a point may move in one frame, in frame heights
 FINER = (0.5, 0.25, 0.125)  # pixels, steps of the search around the best whole pixel
 DISTANCE_PRICE = 4.0  # squared grey levels, for a move of `REACH`
+CLEARLY = 2.0, 64.0  # times, and squared grey levels: how much less alike the camera's candidate must be to lose
+FLOW_HEIGHT = 128  # of the frames that dense flow is found between
+FIT_GRID = 20  # points a side whose flow the camera's motion is fitted to
+FIT_TOLERANCE = 1 / 128  # of the frame's height, between a point's flow and the camera's motion
+MIN_SUPPORT = 8  # points that a camera motion must be fitted to
 LOST = 28.0  # weighted root mean squared difference from frame 0, in grey levels, at which colours match no more ...
 FORM = 0.6  # ... and the normalised correlation below which the form does not either
 
@@ -37,9 +45,10 @@ class TemplateMatching:
         height, width = frames.shape[1:3]
         half, reach = (max(2, round(share * height)) for share in (PATCH, REACH))
         margin, side = half + reach + 1, 2 * half + 1
+        start = points.astype(np.float32)
+        by_camera = _by_camera(frames, start)
         padded = [cv2.copyMakeBorder(f, *(margin,) * 4, cv2.BORDER_REPLICATE).astype(np.float32) for f in frames]
         price = DISTANCE_PRICE * _squared_distance(reach) / reach**2
-        start = points.astype(np.float32)
         tracks = np.repeat(start[None], len(frames), 0)
         visibility = np.repeat(inside_frame(start, width, height)[None], len(frames), 0)
         for n in np.flatnonzero(visibility[0]):
@@ -50,15 +59,42 @@ class TemplateMatching:
                 centre = np.clip(np.rint(tracks[t - 1, n]), 0, (width - 1, height - 1)).astype(int)
                 left, top = centre + margin - reach - half
                 window = padded[t][top : top + 2 * reach + side, left : left + 2 * reach + side]
-                unlike = cv2.matchTemplate(window, patch, cv2.TM_SQDIFF, mask=np.sqrt(weights)) + price
-                row, column = np.unravel_index(unlike.argmin(), unlike.shape)
+                costs = cv2.matchTemplate(window, patch, cv2.TM_SQDIFF, mask=np.sqrt(weights)) + price
+                row, column = np.unravel_index(costs.argmin(), costs.shape)
                 place = np.array([column + half, row + half], np.float32)
                 for step in FINER:
                     place, found = _nearest(window, patch, weights, place, step)
                 tracks[t, n] = centre + place - half - reach
                 difference = float((weights * np.square(found - patch)).sum())
+                carried = cv2.getRectSubPix(padded[t], (side, side), (by_camera[t, n] + margin).tolist())
+                unlike = float((weights * np.square(carried - patch)).sum())
+                if unlike <= CLEARLY[0] * difference + CLEARLY[1]:
+                    tracks[t, n], found, difference = by_camera[t, n], carried, unlike
                 visibility[t, n] = difference < LOST**2 or _correlation(patch, found, weights) > FORM
         return tracks, visibility & inside_frame(tracks, width, height)
+
+
+def _by_camera(frames: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Where points (N, 2) of frame 0 go if they go with the camera: (T, N, 2)."""
+    height, width = frames.shape[1:3]
+    size = (round(FLOW_HEIGHT * width / height), FLOW_HEIGHT)
+    scale = np.array(size) / (width, height)
+    smoothly = cv2.INTER_CUBIC if height < FLOW_HEIGHT else cv2.INTER_AREA
+    first, *later = (cv2.resize(frame, size, interpolation=smoothly) for frame in frames)
+    support = point_grid(width, height, FIT_GRID)
+    estimate = DISFlow(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    columns, rows = ((support + 0.5) * scale).astype(int).T
+    places, matrix = [points.astype(np.float32)], np.eye(2, 3)
+    for frame in later:
+        flow = estimate(np.stack([first, frame]))[0][:, rows, columns].T / scale
+        inside = inside_frame(support + flow, width, height)
+        if inside.sum() >= MIN_SUPPORT:
+            found, _ = cv2.estimateAffinePartial2D(
+                support[inside], (support + flow)[inside], ransacReprojThreshold=FIT_TOLERANCE * height
+            )
+            matrix = matrix if found is None else found
+        places.append(points @ matrix[:, :2].T + matrix[:, 2])
+    return np.stack(places).astype(np.float32)
 
 
 def _nearest(

@@ -190,6 +190,19 @@ def test_template_matching_follows_objects_and_backgrounds():
     assert np.median(errors) < 0.1 and np.mean(np.array(errors) < 1) > 0.9
 
 
+def test_template_matching_follows_smooth_backgrounds_that_look_alike_along_lines():
+    follow, errors, stills = load_estimator("tracks", "template"), [], []
+    grid = point_grid(96, 64, 6)
+    for seed in range(92_000, 92_008):
+        scenes, (video,) = frames_of("camera", 1, seed, frames=8)
+        (truth,), (seen,) = (part.numpy() for part in true_tracks(scenes, torch.from_numpy(grid)[None], 96, 64))
+        tracks, _ = follow(video, grid)
+        errors += np.linalg.norm(tracks - truth, axis=-1)[1:, seen.all(0)].mean(0).tolist()
+        stills += np.linalg.norm(truth - truth[:1], axis=-1)[1:, seen.all(0)].mean(0).tolist()
+    assert np.mean(stills) > 4
+    assert np.mean(errors) < 0.3
+
+
 @pytest.mark.parametrize("step", [0, 2, -3])
 def test_template_matching_follows_a_texture(step):
     video = moving_texture(8, 96, 64, step=abs(step))[:: 1 if step >= 0 else -1]
