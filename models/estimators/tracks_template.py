@@ -93,8 +93,8 @@ def _by_camera(frames: np.ndarray, points: np.ndarray) -> np.ndarray:
                 support[inside], (support + flow)[inside], ransacReprojThreshold=FIT_TOLERANCE * height
             )
             matrix = matrix if found is None else found
-        places.append(points @ matrix[:, :2].T + matrix[:, 2])
-    return np.stack(places).astype(np.float32)
+        places.append((points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32))
+    return np.stack(places)
 
 
 def _nearest(
