@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.evaluation.experiment import Case
-from models.evaluation.objects import MovingObject, clear_background, find_object
+from models.evaluation.objects import MovingObject, clear_background, find_object, staying
 from models.evaluation.trajectories import camera_names, camera_tracks, object_names, object_track
 from models.video import read_video
 from stages.contracts import ContractError, CuratedClip, curated_clips, read_draws, read_tracks
@@ -64,19 +64,8 @@ def many_stroke_cases(scenes: list[Scene], params: Params) -> list[Case]:
 
 
 def scene_cases(scenes: list[Scene], params: Params) -> list[Case]:
-    """Every camera trajectory on the pictures that show an object."""
-    return [
-        replace(
-            scene.case,
-            trajectory=name,
-            wanted=_camera(name, params),
-            number=30_000 + scene.case.number + number,
-            background=_thinned(scene.found.background, BACKGROUND_POINTS),
-            body=scene.found.body[:BODY_POINTS],
-        )
-        for scene in scenes
-        for number, name in enumerate(camera_names())
-    ]
+    """Every camera trajectory on the pictures that show an object, with those points that it leaves in the frame."""
+    return [_scene(scene, number, name, params) for scene in scenes for number, name in enumerate(camera_names())]
 
 
 def real_clips(split: Split, params: Params) -> Iterator[tuple[Case, np.ndarray]]:
@@ -104,6 +93,19 @@ def spread(points: np.ndarray, count: int) -> np.ndarray:
         apart = np.linalg.norm(points[:, None] - points[taken], axis=-1).min(1)
         taken.append(int(apart.argmax()))
     return points[taken]
+
+
+def _scene(scene: Scene, number: int, name: str, params: Params) -> Case:
+    size = (params.video.width, params.video.height)
+    wanted = _camera(name, params)
+    return replace(
+        scene.case,
+        trajectory=name,
+        wanted=wanted,
+        number=30_000 + scene.case.number + number,
+        background=_thinned(staying(scene.found.background, wanted, *size), BACKGROUND_POINTS),
+        body=staying(scene.found.body, wanted, *size)[:BODY_POINTS],
+    )
 
 
 def _on_object(scene: Scene, starts: np.ndarray, params: Params, numbers_from: int) -> Iterator[Case]:

@@ -8,6 +8,7 @@ point's in frame 0 and in the previous frame; in doubt, the camera's. Few points
 `lucas_kanade` doubts much where a point has no texture of its own: beside a moving object Lucas-Kanade drags smooth
 background along, and as such tracks move most, draws by motion intensity would be full of them. `lucas_kanade_lenient`
 doubts little everywhere and keeps sight of what changes its looks, for generated videos, where objects blur and fade.
+As smooth ground that flickers leads from step to step astray, it also looks for each point right from frame 0.
 """
 
 from dataclasses import dataclass
@@ -30,7 +31,6 @@ FIT_TOLERANCE = 0.3
 MAX_ROUND_TRIP = 0.5  # between a point and its way forward and back
 ANCHOR = 0.6  # share of frame 0, beside the previous frame, in the comparison of surroundings
 MOST_UNLIKE = 80.0  # difference that a single place beside the point counts at most; in grey levels over all channels
-FOUND = 40.0  # difference from frame 0 below which any point counts as seen
 
 _LUCAS_KANADE: dict[str, Any] = {
     "maxLevel": 3,
@@ -42,25 +42,28 @@ _LUCAS_KANADE: dict[str, Any] = {
 class Doubt:
     """times, less: the camera's candidate is taken unless it is `times` as unlike as Lucas-Kanade's, and `less` more.
 
-    lost: difference from frame 0 at which a point that was followed without a gap is no longer seen.
+    found: difference from frame 0 below which any point counts as seen.
+    lost: that at which a point that was followed without a gap is no longer seen.
     """
 
     times: float
     less: float
+    found: float
     lost: float
 
 
-LENIENT = Doubt(times=1.0, less=1.0, lost=MOST_UNLIKE)
-DOUBTS = {"lucas_kanade": Doubt(times=3.0, less=8.0, lost=FOUND), "lucas_kanade_lenient": LENIENT}
+STRICT = Doubt(times=3.0, less=8.0, found=40.0, lost=40.0)
+LENIENT = Doubt(times=1.0, less=1.0, found=60.0, lost=MOST_UNLIKE)
 
 
 def load(name: str) -> "LucasKanade":
-    return LucasKanade(DOUBTS[name])
+    return LucasKanade(lenient=name == "lucas_kanade_lenient")
 
 
 class LucasKanade:
-    def __init__(self, doubt: Doubt):
-        self.doubt = doubt
+    def __init__(self, lenient: bool):
+        self.lenient = lenient
+        self.doubt = LENIENT if lenient else STRICT
 
     def __call__(self, frames: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `PointTracker`."""
@@ -76,6 +79,11 @@ class LucasKanade:
         for t in range(1, len(frames)):
             previous, seen = tracks[-1], visibility[-1]
             followed, trusted = _follow(small[t - 1], small[t], previous, scale)
+            if self.lenient:
+                refound, sure = _follow(small[0], small[t], start, scale, guess=followed)
+                unlike = [origin.difference(frames[t], places) for places in (refound, followed)]
+                sure &= ~trusted | (unlike[0] <= unlike[1])
+                followed, trusted = np.where(sure[:, None], refound, followed), trusted | sure
             textured = _textured(small[t - 1], previous, scale)
             times, less, lost = (
                 np.where(textured, getattr(LENIENT, name), getattr(self.doubt, name))
@@ -95,7 +103,7 @@ class LucasKanade:
                 trusted &= ~camera_wins
                 places = np.where(camera_wins[:, None], by_camera, followed)
             change = origin.difference(frames[t], places)
-            alike = (change < FOUND) | (trusted & seen & (change < lost))
+            alike = (change < self.doubt.found) | (trusted & seen & (change < lost))
             tracks.append(places)
             visibility.append(alike & inside_frame(places, width, height))
         return np.stack(tracks)[:, : len(points)], np.stack(visibility)[:, : len(points)]
@@ -143,24 +151,29 @@ def _shrunk(frame: np.ndarray) -> np.ndarray:
 
 
 def _follow(
-    before: np.ndarray, after: np.ndarray, points: np.ndarray, scale: np.ndarray
+    before: np.ndarray, after: np.ndarray, points: np.ndarray, scale: np.ndarray, guess: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lucas-Kanade from one frame to the next: places (N, 2), and whether the way back agrees (N,).
+    """Lucas-Kanade from one frame to another: places (N, 2), and whether the way back agrees (N,).
 
     In colour, as things may differ from their ground in nothing else. Points that it cannot follow stay where they are.
 
     Args:
         before, after: Frames `scale` (width, height) times smaller than those that `points` lie in.
+        guess: Where to begin looking (N, 2); None where they were.
     """
     unit = _unit(before)
     side = 2 * round(WINDOW * unit) + 1
     options = {"winSize": (side, side), "minEigThreshold": MIN_EIGENVALUE / unit**2, **_LUCAS_KANADE}
-    start = ((points + 0.5) / scale - 0.5).astype(np.float32)
-    forward, found, _ = cv2.calcOpticalFlowPyrLK(before, after, start, None, **options)
-    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, forward, None, **options)
+    start = _scaled(points, 1 / scale)
+    forward, there = None, None
+    if guess is not None:
+        options["flags"] = cv2.OPTFLOW_USE_INITIAL_FLOW
+        forward, there = _scaled(guess, 1 / scale), start.copy()
+    forward, found, _ = cv2.calcOpticalFlowPyrLK(before, after, start, forward, **options)
+    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, forward, there, **options)
     round_trip = np.linalg.norm(back - start, axis=-1)
     trusted = (found[:, 0] == 1) & (found_back[:, 0] == 1) & (round_trip < MAX_ROUND_TRIP * unit)
-    places = ((forward + 0.5) * scale - 0.5).astype(np.float32)
+    places = _scaled(forward, scale)
     return np.where(trusted[:, None], places, points), trusted
 
 
@@ -168,8 +181,13 @@ def _textured(frame: np.ndarray, points: np.ndarray, scale: np.ndarray) -> np.nd
     """Whether each of the points (N, 2) has texture of its own, in a frame `scale` times smaller than theirs."""
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
     texture = cv2.cornerMinEigenVal(grey, 2 * round(NEAR * _unit(frame)) + 1)
-    places = ((points + 0.5) / scale - 0.5).astype(np.float32)[:, None]
+    places = _scaled(points, 1 / scale)[:, None]
     return cv2.remap(texture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0] > TEXTURED
+
+
+def _scaled(points: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Pixel positions (N, 2) in the same picture at `scale` (width, height) times the size."""
+    return ((points + 0.5) * scale - 0.5).astype(np.float32)
 
 
 def _unit(frame: np.ndarray) -> float:

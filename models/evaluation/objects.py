@@ -57,9 +57,23 @@ def clear_background(background: np.ndarray, path: np.ndarray, width: int, heigh
     """Those background points (M, 2) that an object on `path` (T, 2) does not come near, and that would stay in the
     frame if they followed it."""
     distance = np.linalg.norm(background[:, None] - path, axis=-1).min(1)
-    carried = background[:, None] + path - path[0]
-    room = np.minimum(carried, np.array([width - 1, height - 1]) - carried).min((1, 2))
-    return background[(distance > CLEARANCE * height) & (room > INSIDE * height)]
+    stays = _stays(background + (path - path[0])[:, None], width, height)
+    return background[(distance > CLEARANCE * height) & stays]
+
+
+def staying(points: np.ndarray, strokes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Those points (N, 2) that would stay in the frame if the whole scene followed the camera's `strokes` (T, K, 2)."""
+    carried = [points]
+    for places in strokes[1:]:
+        matrix, _ = cv2.estimateAffinePartial2D(strokes[0], places)
+        carried.append(points @ matrix[:, :2].T + matrix[:, 2])
+    return points[_stays(np.stack(carried), width, height)]
+
+
+def _stays(paths: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Whether each of the paths (T, N, 2) keeps within the frame: (N,)."""
+    room = np.minimum(paths, np.array([width - 1, height - 1]) - paths).min((0, 2))
+    return room > INSIDE * height
 
 
 def _largest_patch(relative: np.ndarray, grid: int, height: int) -> np.ndarray:

@@ -1,5 +1,7 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -169,6 +171,50 @@ def test_points_that_leave_or_start_outside_are_invisible():
         video, np.array([[20.0, 30.0], [-5.0, 30.0], [80.0, 30.0]])
     )
     assert not visibility[8:, 0].any() and not visibility[:, 1].any() and visibility[:, 2].all()
+
+
+def generated(video, seed):
+    """The video as a sampler might make it: ever softer, with colours that flicker in large patches."""
+    rng = np.random.default_rng(seed)
+    worse = []
+    for t, frame in enumerate(video):
+        noise = cv2.GaussianBlur(rng.normal(size=frame.shape).astype(np.float32), (0, 0), 3)
+        soft = cv2.GaussianBlur(frame, (0, 0), 0.3 + 0.12 * t) + 5 * min(t, 4) / 4 * noise / noise.std()
+        worse.append(soft.clip(0, 255).round().astype(np.uint8))
+    return np.stack(worse)
+
+
+def test_the_lenient_tracker_keeps_objects_that_blur_and_loses_those_that_dissolve():
+    follow, kept, errors, gone = load_estimator("tracks", "lucas_kanade_lenient"), [], [], []
+    strict, strictly = load_estimator("tracks", "lucas_kanade"), []
+    for seed in range(93_000, 93_012):
+        scenes, (video,) = frames_of("object", 1, seed, frames=8)
+        found = find_object(*strict(video, point_grid(96, 64, 16)), 16, 64)
+        if found is None:
+            continue
+        truth, seen = true_tracks(scenes, torch.from_numpy(found.start)[None, None], 96, 64)
+        if not seen.all():
+            continue
+        tracks, visibility = follow(generated(video, seed), found.start[None])
+        kept.append(visibility[-1, 0])
+        errors.append(np.linalg.norm(tracks - truth[0].numpy(), axis=-1)[1:].mean())
+        strictly.append(strict(generated(video, seed), found.start[None])[1][-1, 0])
+        empty = replace(scenes, present=torch.zeros_like(scenes.present))
+        ground = (render(empty, 96, 64)[0] * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        dissolved = np.concatenate([video[:4], ground[4:]])
+        gone.append(not follow(dissolved, found.start[None])[1][-1, 0])
+    assert len(kept) > 6 and np.mean(gone) > 0.9
+    assert np.mean(kept) > 0.8 and np.mean(kept) > np.mean(strictly)
+    assert np.median(errors) < 0.5
+
+
+def test_the_lenient_tracker_finds_again_what_a_bad_frame_hid():
+    video = moving_texture(8, 96, 64, step=1)
+    video[3] = 128
+    for name, finds in (("lucas_kanade_lenient", True), ("lucas_kanade", False)):
+        tracks, _ = load_estimator("tracks", name)(video, np.array([[48.0, 30.0], [60.0, 40.0]]))
+        error = np.linalg.norm(tracks[-1] - tracks[0] - (-7, 0), axis=-1)
+        assert (error < 0.2).all() == finds, (name, error)
 
 
 def test_template_matching_follows_objects_and_backgrounds():

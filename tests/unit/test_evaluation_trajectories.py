@@ -6,7 +6,7 @@ import torch
 
 from models.curation.tracking import inside_frame, point_grid
 from models.estimators import load_estimator
-from models.evaluation.objects import clear_background, find_object
+from models.evaluation.objects import clear_background, find_object, staying
 from models.evaluation.trajectories import camera_names, camera_tracks, object_names, object_track
 from models.scenes import render, sample_scenes, true_tracks
 from stages.cases import spread
@@ -130,3 +130,20 @@ def test_the_clear_background_keeps_away_from_the_stroke_and_could_follow_it():
     assert 0 < len(clear) < len(background)
     assert np.linalg.norm(clear[:, None] - path, axis=-1).min() > 0.3 * FRAME[1]
     assert inside_frame(clear + path[-1] - path[0], *FRAME).all()
+
+
+@pytest.mark.parametrize("name", camera_names())
+def test_points_that_the_camera_carries_out_of_the_frame_are_left_out(name):
+    strokes = camera_tracks(name, FRAME, FRAMES)
+    points = point_grid(*FRAME, GRID)
+    stay = staying(points, strokes, *FRAME)
+    assert {tuple(point) for point in stay.tolist()} < {tuple(point) for point in points.tolist()}
+    assert len(stay) > len(points) / 4
+    on_strokes = staying(strokes[0], strokes, *FRAME)
+    assert len(on_strokes) == strokes.shape[1]  # each ends where it was drawn to: inside
+
+
+def test_what_a_pan_carries_out_is_known_exactly():
+    strokes = np.array([[[10, 10], [60, 10], [10, 50]]], np.float32) + np.array([[[0, 0]], [[20, 0]]], np.float32)
+    points = np.array([[5, 30], [70, 30], [73, 30], [76, 30], [90, 30]], np.float32)
+    np.testing.assert_array_equal(staying(points, strokes, 96, 64), points[:3])
