@@ -67,7 +67,8 @@ def run(params: Params, tracker: StageRun) -> dict[str, Any]:
     ranks = {key: agreement(results[key], params) for key in REAL_SPLIT}
     figures["trackers"] = {"first": first, "second": second, **ranks}
     figures["leakage"] = leakage(results, (first, second), params)
-    figures["guidance"] = {name: guidance(results["many_strokes"], name, params) for name in trackers}
+    swapped = ((first, second), (second, first))
+    figures["guidance"] = {name: guidance(results["many_strokes"], name, other, params) for name, other in swapped}
     figures["fidelity"] = fidelity(results, params)
     figures["distances"] = distances.entries()
     figures |= {"profile": params.profile, "seed": params.evaluate.seed}
@@ -231,14 +232,14 @@ def leakage(results: Results, trackers: tuple[str, str], params: Params) -> dict
     return entries
 
 
-def guidance(results: dict[str, list[Measured]], tracker: str, params: Params) -> dict[str, Any]:
-    """What l_trajs of Eq. 5 does, on the cases whose background is known."""
+def guidance(results: dict[str, list[Measured]], tracker: str, other: str, params: Params) -> dict[str, Any]:
+    """What l_trajs of Eq. 5 does by one tracker, on the cases whose background is known."""
     scales = params.evaluate.trajectory_guidance_scales
     with_background = {
         scale: [video for video in results[method.name] if len(video.case.background)]
         for scale, method in zip(scales, guided(scales), strict=True)
     }
-    return guidance_entry(with_background, tracker, params.evaluate.seed)
+    return guidance_entry(with_background, tracker, other, params.evaluate.seed)
 
 
 def fidelity(results: Results, params: Params) -> dict[str, Any]:

@@ -68,17 +68,18 @@ def drift_entry(colour: Sequence[np.ndarray], detail: Sequence[np.ndarray]) -> d
     }
 
 
-def guidance_entry(by_scale: Mapping[float, list[Measured]], tracker: str, seed: int) -> dict[str, Any]:
+def guidance_entry(by_scale: Mapping[float, list[Measured]], tracker: str, chosen_by: str, seed: int) -> dict[str, Any]:
     """What l_trajs of Eq. 5 does to scenes with many strokes: drift of the background, motion of the object.
 
-    Once over all scenes, and once over those whose background drifts under the lowest scale. The second choice favours
-    a fall by itself, as far as drift is chance; the first does not.
+    Once over all scenes, and once over those whose background drifts under the lowest scale: by another tracker than
+    the one that measures, since what errors of its own chose would fall by itself.
 
     Args:
         by_scale: l_trajs -> the videos of the same cases in the same order.
+        tracker, chosen_by: that measures, and that says which scenes drift.
     """
     base = min(by_scale)
-    drifts = [_drift(video, tracker) > DRIFTS for video in by_scale[base]]
+    drifts = [_drift(video, chosen_by) > DRIFTS for video in by_scale[base]]
     drifting = {
         scale: [video for video, use in zip(videos, drifts, strict=True) if use] for scale, videos in by_scale.items()
     }

@@ -130,24 +130,27 @@ def test_shares_are_those_of_the_videos_that_know_the_points():
     assert following_entry([None], ["a"], 96, 0) is None
 
 
-def guided_video(picture: int, drift: float, share: float) -> Measured:
+def guided_video(picture: int, drift: float, share: float, drift_by_other: float = 0.0) -> Measured:
     case = textured_case(number=picture, picture=str(picture))
-    motion = Motion(VideoError(1.0, 6.0, False), Following(share, 6.0, False), Following(0.1, drift, False), None)
-    return Measured(case, {"t": motion}, Look(30.0, 0.9, np.zeros(6), np.ones(6)))
+    motions = {
+        name: Motion(VideoError(1.0, 6.0, False), Following(share, 6.0, False), Following(0.1, px, False), None)
+        for name, px in (("t", drift), ("other", drift_by_other))
+    }
+    return Measured(case, motions, Look(30.0, 0.9, np.zeros(6), np.ones(6)))
 
 
 def test_guidance_is_judged_on_all_scenes_and_on_those_that_drift():
-    at_one = [guided_video(n, drift=0.1 * n, share=0.9) for n in range(10)]  # 0.4 px each, at 384
+    at_one = [guided_video(n, drift=0.1 * n, share=0.9, drift_by_other=0.1 * (9 - n)) for n in range(10)]  # 0.4 px each
     at_two = [guided_video(n, drift=0.05 * n, share=0.95) for n in range(10)]
-    figures = guidance_entry({2.0: at_two, 1.0: at_one}, "t", seed=0)
+    figures = guidance_entry({2.0: at_two, 1.0: at_one}, "t", "other", seed=0)
     assert figures["all"]["n"] == 10
-    assert figures["drifting"]["n"] == 7  # 1.2 px and more
+    assert figures["drifting"]["n"] == 7  # 1.2 px and more, by the other
     drifting = figures["drifting"]["scales"]
-    assert drifting["1.0"]["background_px"]["mean"] == pytest.approx(4 * 0.6)
-    assert drifting["2.0"]["background_px"]["change"] == pytest.approx(-4 * 0.3)
+    assert drifting["1.0"]["background_px"]["mean"] == pytest.approx(4 * 0.3)
+    assert drifting["2.0"]["background_px"]["change"] == pytest.approx(-4 * 0.15)
     assert drifting["2.0"]["background_px"]["change_ci95"][1] < 0
     assert drifting["2.0"]["object_share"]["change_ci95"] == [0.05, 0.05]
-    assert guidance_entry({1.0: []}, "t", seed=0)["all"] == {"n": 0, "pictures": 0, "scales": {}}
+    assert guidance_entry({1.0: []}, "t", "other", seed=0)["all"] == {"n": 0, "pictures": 0, "scales": {}}
 
 
 def test_trackers_agree_unless_both_are_sure_of_opposite_orders():
@@ -178,7 +181,7 @@ def test_the_page_shows_every_figure_and_picture(tmp_path):
     share |= {"second": {"share": 0.75, "ci95": [0.5, 0.9], "failures": 6}}
     ranks = {"kendall_tau": -1.0, "pairs": 1, "told_apart": 1, "same_order": 0, "opposed": [NAMES[:2]], "agree": False}
     looks = look_entry([Look(31.5, 0.875, np.full(6, 2.5), np.full(6, 0.625))] * 37, groups, seed=0)
-    guidance = guidance_entry({s: [guided_video(n, 1.0, 0.5) for n in range(3)] for s in SCALES}, "t", seed=0)
+    guidance = guidance_entry({s: [guided_video(n, 1.0, 0.5) for n in range(3)] for s in SCALES}, "t", "other", seed=0)
     fid = {"distance": 1.5, "n": 37, "n_real": 99, "real": "held-out clips", "variant": "V", "sha256": "cafe"}
     figures = {
         "cam_mc": dict.fromkeys(["still", *NAMES, "real", "codec"], entry),
