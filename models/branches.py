@@ -55,9 +55,25 @@ def alike(branches: Sequence[Branch]) -> list[list[Branch]]:
 
 
 def combine(
+    mode: Sampling,
+    predictions: Mapping[Branch, Tensor],
+    scale: float,
+    trajectory_scale: float | None,
+    rescale: float = 0.0,
+) -> Tensor:
+    """Join the predictions of `plan`'s branches, made with the same arguments. In mode `both` l_cam is 1.
+
+    `rescale` gives the result more of the spread of a single prediction, see `guidance.rescaled`: that under the object
+    LoRA where Eq. 5 steers, else the anchor's, both with the text.
+    """
+    guided = _guided(mode, predictions, scale, trajectory_scale)
+    reference = predictions.get(Branch("object", "text"), predictions[_anchor(mode, trajectory_scale)])
+    return guidance.rescaled(guided, reference, rescale)
+
+
+def _guided(
     mode: Sampling, predictions: Mapping[Branch, Tensor], scale: float, trajectory_scale: float | None
 ) -> Tensor:
-    """Join the predictions of `plan`'s branches, made with the same arguments. In mode `both` l_cam is 1."""
     anchor = _anchor(mode, trajectory_scale)
     text = predictions[anchor]
     null = predictions.get(anchor._replace(prompt="null"), text)

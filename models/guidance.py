@@ -31,6 +31,23 @@ def camera_free(null: Tensor, text: Tensor, trajectory: Tensor, scale: float, tr
     return classifier_free(null, text, scale) + trajectory_scale * (trajectory - text)
 
 
+def rescaled(guided: Tensor, reference: Tensor, rescale: float) -> Tensor:
+    """Guided prediction with the spread that one without guidance has (Lin et al., 2024, Sec 3.4).
+
+    Guidance extrapolates, which changes the spread of a prediction, and so contrast and detail of the video: most
+    where few steps are taken.
+
+    Args:
+        guided, reference: predictions (..., C, T, h, w) of one shape.
+        rescale: 0 leaves `guided` as it is, 1 gives each video the reference's standard deviation.
+    """
+    if rescale == 0:
+        return guided
+    video = (-4, -3, -2, -1)
+    spread = reference.std(video, keepdim=True) / guided.std(video, keepdim=True)
+    return guided * (1 + rescale * (spread - 1))
+
+
 def camera_and_object(
     null: Tensor,
     text: Tensor,

@@ -49,7 +49,8 @@ class Settings:
 
     A `trajectory_guidance_scale` of None is plain classifier-free guidance. `solver` is `ddim` (the paper's) or
     `dpmsolver++`. The ControlNets are asked at every `residual_interval`-th step; more than 1 is an approximation.
-    `personal_loras` are the weights of community LoRAs, by name.
+    `guidance_rescale`, 0 to 1, takes back what guidance does to contrast, see `models.guidance.rescaled`; the paper has
+    0. `personal_loras` are the weights of community LoRAs, by name.
     """
 
     width: int = 384
@@ -59,6 +60,7 @@ class Settings:
     num_inference_steps: int = 25
     guidance_scale: float = 8.5
     trajectory_guidance_scale: float | None = None
+    guidance_rescale: float = 0.0
     solver: Solver = "ddim"
     residual_interval: int = 1
     personal_loras: Mapping[str, float] = field(default_factory=dict)
@@ -424,7 +426,8 @@ class ImageConductorPipeline(DiffusionPipeline):
             )
             for step, t in enumerate(scheduler.timesteps):
                 predicted = predictions(step, t, scheduler.scale_model_input(x, t))
-                x = scheduler.step(combine(mode, predicted, scale, trajectory_guidance_scale), t, x).prev_sample
+                guided = combine(mode, predicted, scale, trajectory_guidance_scale, rescale=settings.guidance_rescale)
+                x = scheduler.step(guided, t, x).prev_sample
                 progress.update()
         return torch.stack([self.latent_space.from_model(each, first) for each in x]).view(latents.shape)
 

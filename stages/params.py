@@ -284,6 +284,7 @@ class Sampler(Section):
     num_inference_steps: Count
     guidance_scale: Annotated[float, Field(ge=1)]
     trajectory_guidance_scale: float | None
+    guidance_rescale: Share
     solver: Literal["ddim", "dpmsolver++"]
     residual_interval: Count
 

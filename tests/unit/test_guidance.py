@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.branches import Branch, combine, plan
-from models.guidance import camera_and_object, camera_free, classifier_free
+from models.guidance import camera_and_object, camera_free, classifier_free, rescaled
 
 NULL, TEXT, OBJECT, CAMERA = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0))
 
@@ -27,6 +27,25 @@ def test_eq_5_weights_sum_to_one_so_that_it_commutes_with_a_change_of_prediction
     to_sample = [(x_t - sigma * noise) / alpha for noise in (NULL, TEXT, OBJECT)]
     guided_noise = camera_free(NULL, TEXT, OBJECT, 8.5, 1.1)
     torch.testing.assert_close(camera_free(*to_sample, 8.5, 1.1), (x_t - sigma * guided_noise) / alpha)
+
+
+@pytest.mark.parametrize("rescale", [0.0, 0.5, 1.0])
+def test_rescaling_gives_each_video_the_spread_of_its_reference(rescale):
+    guided, reference = torch.randn(2, 2, 3, 4, 5, 6, 7, generator=torch.Generator().manual_seed(1))
+    guided *= torch.tensor([3.0, 0.5])[:, None, None, None, None, None]
+    result = rescaled(guided, reference, rescale)
+    before, target, after = (x.std((-4, -3, -2, -1)) for x in (guided, reference, result))
+    torch.testing.assert_close(after, (1 - rescale) * before + rescale * target)
+    torch.testing.assert_close(rescaled(guided[1], reference[1], rescale), result[1])
+    assert rescale or torch.equal(result, guided)
+
+
+def test_eq_5_is_rescaled_to_the_prediction_under_the_object_lora():
+    text, object_ = torch.randn(2, 1, 4, 5, 6, 7, generator=torch.Generator().manual_seed(2))
+    predictions = {Branch(None, "text"): text, Branch("object", "text"): 2 * object_}
+    guided = combine("object", predictions, 1, 3.0, rescale=1.0)
+    torch.testing.assert_close(guided.std(), 2 * object_.std())
+    torch.testing.assert_close(guided / guided.std(), (x := text + 3 * (2 * object_ - text)) / x.std())
 
 
 def test_camera_and_object_without_a_camera_difference_is_eq_5():
