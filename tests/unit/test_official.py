@@ -87,7 +87,7 @@ def test_the_stages_pass_it_on_to_registration_unchanged(model, tmp_path, monkey
         adopt(model / folder.name, folder)
     monkeypatch.setattr(register, "FOUNDATION", tmp_path / "foundation")
     monkeypatch.setattr(register, "TRAINED", tuple(trained))
-    register.assemble(tmp_path / "registered", load_params(Path(__file__).parents[2] / "params.yaml"))
+    register.assemble(tmp_path / "registered", load_params(Path(__file__).parents[2] / "profiles" / "paper.yaml"))
     expected = golden.tensors("sampling")["object.latents"]
     assembled = ImageConductorPipeline.from_pretrained(tmp_path / "registered")
     assert (sample(assembled, "object") - expected).abs().max() <= 1e-4 * expected.abs().max()
