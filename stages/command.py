@@ -1,37 +1,16 @@
-"""The command line of the stages that run once per split: `python -m stages.clips --split mixed`.
-
-No stage runs twice at once in a folder, or one run would delete what the other is writing.
-"""
+"""The command line of the stages that run once per split: `python -m stages.clips --split mixed`."""
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 from typing import get_args
-
-from filelock import FileLock, Timeout
 
 from models.estimators import EstimatorUnavailable
 from stages.contracts import ContractError
+from stages.locks import only_run
 from stages.params import ParamsError, Split, load_params
 from stages.storage import SourceError
 from stages.tracking import timed
-
-LOCKS = Path(".locks")
-
-
-@contextmanager
-def only_run(stage: str) -> Iterator[None]:
-    """Hold the stage's lock; if another process has it, exit with one line and code 1. It ends with its process."""
-    LOCKS.mkdir(exist_ok=True)
-    try:
-        lock = FileLock(LOCKS / f"{stage}.lock").acquire(blocking=False)
-    except Timeout:
-        sys.exit(f"{stage}: it runs already in this folder; wait until that run has ended, or stop it")
-    with lock:
-        yield
 
 
 def run_split_stage(module: str) -> None:

@@ -33,6 +33,7 @@ from stages.contracts import (
     read_tracks,
 )
 from stages.items import write_atomically
+from stages.locks import only_run
 from stages.params import SPLITS, Params, ParamsError, Split, load_params
 from stages.tracking import THROUGHPUT_FILE, timed
 
@@ -105,7 +106,7 @@ def _save(image: Image.Image, name: str, lines: list[str]) -> Figure:
 
 if __name__ == "__main__":
     try:
-        with timed("curation_report"):
+        with only_run("curation_report"), timed("curation_report"):
             run(load_params())
     except (ParamsError, ContractError) as error:
         sys.exit(f"curation_report: {error}")

@@ -35,10 +35,10 @@ from models.pipeline import ImageConductorPipeline, Settings
 from models.video import read_video
 from stages import camera_lora, motion_controlnet, object_lora
 from stages.cases import camera_cases, many_stroke_cases, object_cases, object_scenes, real_clips, scene_cases
-from stages.command import only_run
 from stages.contracts import ContractError, CuratedClip, curated_clips
 from stages.items import write_atomically
 from stages.latents import latents_folder, read_latents
+from stages.locks import only_run
 from stages.memory import keep_freed_memory
 from stages.params import SPLITS, Params, ParamsError, Split, load_params
 from stages.tracking import StageRun, stage_run

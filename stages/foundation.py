@@ -13,6 +13,7 @@ from models.foundation import SUBFOLDERS, Foundation, FoundationError
 from models.hub import assemble_foundation
 from models.latent_space import FILE_NAME
 from stages.items import content_hash
+from stages.locks import only_run
 from stages.params import ParamsError, load_params
 from stages.tracking import timed
 
@@ -48,5 +49,5 @@ def copy_foundation(source: Path, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    with timed("foundation"):
+    with only_run("foundation"), timed("foundation"):
         main()

@@ -55,6 +55,7 @@ from models.scenes import (
     scene_captions,
     true_tracks,
 )
+from stages.locks import only_run
 from stages.memory import keep_freed_memory
 from stages.params import Params, ParamsError, Pretrain, load_params
 from stages.tracking import Nobody, StageRun, stage_run
@@ -115,6 +116,11 @@ def main() -> None:
         params = load_params()
     except ParamsError as error:
         sys.exit(f"pretrain: {error}")
+    with only_run("pretrain"):
+        _run(params)
+
+
+def _run(params: Params) -> None:
     keep_freed_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if find_spec("mlflow") is None:

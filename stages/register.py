@@ -22,6 +22,7 @@ from models.personalisation import PersonalisationError
 from models.pipeline import CHECKPOINT_FILE, PERSONAL_FOLDER, SETTINGS_FILE, ImageConductorPipeline, Settings
 from models.scenes import render, sample_scenes
 from stages.items import weight_files, write_atomically
+from stages.locks import only_run
 from stages.params import Params, ParamsError, Register, load_params
 from stages.tracking import connect, newest_run, provenance, stage_run, weights_hash
 
@@ -180,6 +181,7 @@ def _to_image(frame: Tensor) -> Image.Image:
 
 if __name__ == "__main__":
     try:
-        run(load_params())
+        with only_run("register"):
+            run(load_params())
     except (ParamsError, PersonalisationError, FileNotFoundError) as error:
         sys.exit(f"register: {error}")

@@ -19,6 +19,7 @@ from models.estimators import EstimatorUnavailable, load_estimator
 from models.metrics import tap_vid
 from models.scenes import Scenes, render, sample_scenes, true_tracks
 from stages.items import write_atomically
+from stages.locks import only_run
 from stages.params import Params, ParamsError, load_params
 from stages.tracking import timed
 
@@ -57,7 +58,7 @@ def at_speed(scenes: Scenes, camera: float, objects: float) -> Scenes:
 
 if __name__ == "__main__":
     try:
-        with timed("track_quality"):
+        with only_run("track_quality"), timed("track_quality"):
             run(load_params())
     except (ParamsError, EstimatorUnavailable) as error:
         sys.exit(f"track_quality: {error}")

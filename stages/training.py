@@ -32,9 +32,9 @@ from models.flow_maps import flow_map
 from models.foundation import Foundation, FoundationError
 from models.networks import MotionControlNet
 from stages.checkpoint import Checkpoint, Progress
-from stages.command import only_run
 from stages.contracts import ContractError
 from stages.items import weight_files
+from stages.locks import only_run
 from stages.memory import keep_freed_memory
 from stages.params import Compute, Params, ParamsError, Precision, Training, load_params
 from stages.tracking import Nobody, stage_run

@@ -1,15 +1,17 @@
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from stages import command
+from stages import command, locks
 from stages.training import run_training_stage
 from tests.footage import ROOT
 
-HOLD = "import sys; from stages.command import only_run\nwith only_run(sys.argv[1]): print('held', flush=True), input()"
+HOLD = "import sys; from stages.locks import only_run\nwith only_run(sys.argv[1]): print('held', flush=True), input()"
 SPLIT_STAGES = ("collect", "clips", "captions", "tracks", "sparse_flows", "latents")
+WHOLE_STAGES = ("pretrain", "foundation", "curation_report", "track_quality", "object_lora", "evaluate", "register")
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +57,16 @@ def test_a_second_run_of_a_stage_is_refused_in_one_line(other_run):
     assert not Path("data").exists()
 
 
+@pytest.mark.parametrize("stage", WHOLE_STAGES)
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules.*:RuntimeWarning")
+def test_so_is_one_of_a_stage_without_splits(stage, other_run, monkeypatch):
+    other_run(stage)
+    monkeypatch.setattr(sys, "argv", [stage])
+    with pytest.raises(SystemExit, match=f"{stage}: it runs already"):
+        runpy.run_module(f"stages.{stage}", run_name="__main__")
+    assert {path.name for path in Path().iterdir()} == {"params.yaml", ".locks"}
+
+
 @pytest.mark.parametrize("stage", SPLIT_STAGES)
 def test_each_split_has_its_own_lock_and_a_killed_run_holds_none(stage, other_run, monkeypatch):
     other = other_run(f"{stage}@mixed")
@@ -79,4 +91,4 @@ def test_a_training_stage_runs_once_and_its_launched_processes_need_no_lock(othe
 
 
 def test_locks_are_not_for_git():
-    assert f"/{command.LOCKS}/" in (ROOT / ".gitignore").read_text().split()
+    assert f"/{locks.LOCKS}/" in (ROOT / ".gitignore").read_text().split()

@@ -12,7 +12,9 @@ from stages.params import Params, load_params
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 NO_STAGES = ["profile", "video", "sampler", "compute", "mlflow", "flows"]
-SHAPES_NO_OUTPUT = {f"stages.{name}" for name in ("command", "compute", "items", "memory", "params", "tracking")} | {
+SHAPES_NO_OUTPUT = {
+    f"stages.{name}" for name in ("command", "compute", "items", "locks", "memory", "params", "tracking")
+} | {
     "models.torchvision_ops",
     "models.estimators",
 }
