@@ -22,7 +22,7 @@ from stages.params import Params
 
 GPU_SLOT = "gpu"
 _BUSY = re.compile(r"Unable to acquire lock|is busy, it is being blocked by")
-_ALWAYS_ON_GPU = {"latents", "motion_controlnet", "camera_lora", "object_lora", "evaluate"}
+_ALWAYS_ON_GPU = {"latents", "motion_controlnet", "camera_lora", "object_lora", "evaluate", "register"}
 _LAST_LINES = 25
 _SECONDS_TO_STOP = 20
 
@@ -62,6 +62,7 @@ def needs_gpu(stage: str, params: Params) -> bool:
         "clips": params.clips.flow == "raft",
         "captions": params.captions.estimator == "blip2",
         "tracks": params.tracks.estimator == "cotracker",
+        "track_quality": params.tracks.estimator == "cotracker",
     }
     return stage in _ALWAYS_ON_GPU or neural.get(stage, False)
 

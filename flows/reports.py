@@ -39,9 +39,11 @@ def curation_table() -> list[dict[str, Any]]:
 
 
 def training() -> None:
-    """The loss curves."""
+    """The loss curves; none where every stage took its weights from elsewhere."""
     curves = {name: pd.read_csv(path) for name, path in CURVES.items() if path.exists()}
-    figure = Figure(figsize=(4 * max(1, len(curves)), 3), layout="constrained")
+    if not curves:
+        return
+    figure = Figure(figsize=(4 * len(curves), 3), layout="constrained")
     for axes, (name, curve) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
         axes.plot(curve["step"], curve["loss"])
         axes.set(title=name, xlabel="step", ylabel="loss")

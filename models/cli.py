@@ -10,6 +10,7 @@ image-conductor votes --votes votes.sqlite
 
 import argparse
 import json
+import re
 import secrets
 import sys
 from dataclasses import replace
@@ -65,8 +66,9 @@ def generate(options: argparse.Namespace) -> None:
     personal = dict(pipeline.settings.personal_loras)
     for text in options.lora:
         path, weight = _weighted(text)
-        pipeline.load_personal_lora(path, path.stem)
-        personal[path.stem] = weight
+        name = _lora_name(path)
+        pipeline.load_personal_lora(path, name)
+        personal[name] = weight
     place(pipeline, options.offload)
 
     from models.video import encode_gif, encode_mp4
@@ -114,7 +116,11 @@ def _trajectories(options: argparse.Namespace, canvas: Size) -> Trajectories:
         raise ValueError(f"--camera: expected MOVE=PIXELS, for example zoom_in=40, got {options.camera!r}") from None
     width, height = drawn.canvas if drawn else canvas
     named = parse_trajectories({"width": width, "height": height, "camera": camera})
-    return replace(named, strokes=drawn.strokes) if drawn else named
+    if drawn is None:
+        return named
+    if options.mode != "both":
+        raise ValueError(f"--camera: beside --trajectories it needs --mode both, got {options.mode}; give one of them")
+    return replace(named, strokes=drawn.strokes)
 
 
 def import_official(options: argparse.Namespace) -> None:
@@ -228,7 +234,9 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--mode", choices=MODES, default="object", help="what the strokes move; default: object")
     make.add_argument("--output", type=Path, required=True, help="video file, .mp4 or .gif")
     make.add_argument(
-        "--model", default=DEFAULT_MODEL, help=f"saved model, or models:/name@alias; default: {DEFAULT_MODEL}"
+        "--model",
+        default=DEFAULT_MODEL,
+        help=f"saved model, or models:/name@alias of MLFLOW_TRACKING_URI; default: {DEFAULT_MODEL}",
     )
     make.add_argument("--seed", type=_seed, help="repeats a video; drawn if left out")
     make.add_argument("--steps", type=int, help="sampling steps; the model's own if left out")
@@ -290,9 +298,19 @@ def _weighted(text: str) -> tuple[Path, float]:
         raise ValueError(f"--lora: expected FILE or FILE=WEIGHT, got {text!r}") from None
 
 
+def _lora_name(path: Path) -> str:
+    """The file's name as that of a network's module, where a dot would be a path."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)
+
+
 def _add_videos(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--videos", type=Path, nargs="+", required=True, help="a folder per method, named after it")
-    parser.add_argument("--trajectories", type=Path, required=True, help="folder of strokes, named like the videos")
+    parser.add_argument(
+        "--trajectories",
+        type=Path,
+        required=True,
+        help="folder of strokes, named like the videos: .json, or .npy on a canvas of 384x256",
+    )
 
 
 def _seed(text: str) -> int:

@@ -6,6 +6,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKLOutput
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,12 +23,14 @@ class LinearCodec(ModelMixin, ConfigMixin):
         self.encoder = nn.Conv2d(3, latent_channels, patch, stride=patch)
         self.decoder = nn.ConvTranspose2d(latent_channels, 3, patch, stride=patch)
 
+    @apply_forward_hook
     def encode(self, images: Tensor) -> AutoencoderKLOutput:
         """Its `latent_dist` has no spread: mode and sample are the same."""
         mean = self.encoder(images)
         moments = torch.cat([mean, torch.full_like(mean, -30.0)], 1)
         return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(moments, deterministic=True))
 
+    @apply_forward_hook
     def decode(self, latents: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         images = self.decoder(latents)
         return DecoderOutput(sample=images) if return_dict else (images,)

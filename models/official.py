@@ -4,7 +4,6 @@ Only keys that contain `.temporal_transformer.` change their names. The motion C
 `omcm_weights` is the object LoRA, `cmcm_weights` the camera LoRA.
 """
 
-import json
 import pickle
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from diffusers import DDIMScheduler
 from diffusers.models.modeling_utils import ModelMixin
+from pydantic import BaseModel, PositiveInt, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -26,6 +26,7 @@ from models.latent_space import LatentSpace
 from models.lora import lora_config
 from models.networks import ImageControlNet, MotionControlNet, MotionUNet
 from models.pipeline import ImageConductorPipeline, Settings
+from models.trajectories import problems
 
 LORA_NAMES = {"omcm_weights": "object", "cmcm_weights": "camera"}
 SHOWN_KEYS = 5
@@ -193,6 +194,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
+class _MotionModule(BaseModel):
+    temporal_position_encoding_max_len: PositiveInt | None = None
+
+
+class _Additional(BaseModel):
+    motion_module_kwargs: _MotionModule = _MotionModule()
+
+
+class _Config(BaseModel):
+    """What is read of the authors' configuration; the rest is left alone."""
+
+    unet: dict[str, Any] = {}
+    unet_additional_kwargs: _Additional = _Additional()
+    scheduler: dict[str, Any] = {}
+    frames: PositiveInt | None = None
+    lat_h: PositiveInt | None = None
+    lat_w: PositiveInt | None = None
+    steps: PositiveInt | None = None
+    guidance_scale: float | None = None
+
+
 def read_config(path: Path | None) -> dict[str, dict[str, Any]]:
     """`unet` sizes, `scheduler` and `settings` of a JSON file; what it leaves out is SD 1.5's and the authors'.
 
@@ -200,31 +222,27 @@ def read_config(path: Path | None) -> dict[str, dict[str, Any]]:
     `unet_additional_kwargs`, `scheduler`, and `frames`, `lat_h`, `lat_w`, `steps`, `guidance_scale`.
 
     Raises:
-        CheckpointError: the file is missing or no JSON object.
+        CheckpointError: the file is missing, no JSON object, or a key has another kind of value.
     """
     try:
-        given = json.loads(path.read_text(encoding="utf-8")) if path else {}
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"--config: {path}: not readable as JSON: {error}") from None
-    if not isinstance(given, dict):
-        raise CheckpointError(f"--config: {path}: expected a JSON object")
-    unet = SD15 | {key: value for key, value in given.get("unet", {}).items() if key in SD15}
-    motion = given.get("unet_additional_kwargs", {}).get("motion_module_kwargs", {})
-    if "temporal_position_encoding_max_len" in motion:
-        unet["motion_max_seq_length"] = motion["temporal_position_encoding_max_len"]
-    settings = asdict(Settings())
-    settings |= {
-        name: given[key] * factor
-        for name, key, factor in (
-            ("width", "lat_w", CODEC_FACTOR),
-            ("height", "lat_h", CODEC_FACTOR),
-            ("frames", "frames", 1),
-            ("num_inference_steps", "steps", 1),
-            ("guidance_scale", "guidance_scale", 1),
-        )
-        if key in given
+        given = _Config.model_validate_json(path.read_text(encoding="utf-8")) if path else _Config()
+    except ValidationError as error:
+        raise CheckpointError(f"--config: {path}: {'; '.join(problems(error))}") from None
+    except (OSError, UnicodeError) as error:
+        raise CheckpointError(f"--config: {path}: not readable: {error}") from None
+    unet = SD15 | {key: value for key, value in given.unet.items() if key in SD15}
+    longest = given.unet_additional_kwargs.motion_module_kwargs.temporal_position_encoding_max_len
+    if longest is not None:
+        unet["motion_max_seq_length"] = longest
+    sizes = {
+        "width": given.lat_w and given.lat_w * CODEC_FACTOR,
+        "height": given.lat_h and given.lat_h * CODEC_FACTOR,
+        "frames": given.frames,
+        "num_inference_steps": given.steps,
+        "guidance_scale": given.guidance_scale,
     }
-    return {"unet": unet, "scheduler": given.get("scheduler", {}), "settings": settings}
+    settings = asdict(Settings()) | {name: value for name, value in sizes.items() if value is not None}
+    return {"unet": unet, "scheduler": given.scheduler, "settings": settings}
 
 
 def _filled(network: Network, state: dict[str, Tensor], name: str) -> Network:

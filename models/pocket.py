@@ -90,13 +90,13 @@ def pocket_image_controlnet(unet: MotionUNet) -> ImageControlNet:
     )
 
 
-def pocket_scheduler(prediction_type: str = "sample") -> DDIMScheduler:
+def pocket_scheduler() -> DDIMScheduler:
     """DDIM that starts from pure noise (zero terminal SNR) and predicts the clean latents."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
-        prediction_type=prediction_type,
+        prediction_type="sample",
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
         clip_sample=False,

@@ -137,6 +137,13 @@ def read_video(path: str | Path) -> tuple[np.ndarray, float]:
     return np.stack(frames), read_info(path).fps
 
 
+def frame_seconds(path: str | Path) -> list[float]:
+    """How long each frame is shown, 0 where the file does not say; nothing is decoded. Raises VideoError."""
+    with _opened(path) as (container, stream):
+        tick = float(stream.time_base or 0)
+        return [tick * (packet.duration or 0) for packet in _packets(container, stream) if packet.size]
+
+
 def encode_mp4(frames: np.ndarray, fps: float) -> bytes:
     """H.264 at high quality, playable everywhere; the same frames give the same bytes.
 
@@ -163,7 +170,7 @@ def encode_mp4(frames: np.ndarray, fps: float) -> bytes:
 
 
 def encode_gif(frames: np.ndarray, fps: float, colours: int | None = None) -> bytes:
-    """An endless GIF of (T, H, W, 3) uint8 frames.
+    """An endless GIF of (T, H, W, 3) uint8 frames; equal ones in a row become one that is shown for longer.
 
     Args:
         colours: None gives each frame the palette that suits it best; a number, one palette of so many colours for the

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -360,7 +361,7 @@ def _read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
             return {name: data[name] for name in names}
     except FileNotFoundError:
         raise ContractError(f"{path}: no such file; run the stage that writes it (see dvc.yaml)") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ContractError(f"{path}: damaged: {error}; delete it and run its stage again") from None
     except KeyError as error:
         raise ContractError(f"{path}: {error.args[0]}; delete it and run its stage again") from None

@@ -292,7 +292,7 @@ class Sampler(Section):
 class Evaluate(Section):
     seed: Seed
     images: Count
-    trajectory_guidance_scales: list[float]
+    trajectory_guidance_scales: Annotated[list[float], Field(min_length=1)]
     features: Literal["inception, i3d", "codec"]
     inception_weights: str | None
     i3d_weights: str | None

@@ -19,10 +19,11 @@ from models.evaluation.figures import error_entry
 from models.evaluation.paper import TABLE_1
 from models.metrics import VideoError, colour_drift, detail_kept, still_error, trajectory_error
 from models.trajectories import load_trajectories, stroke_tracks
-from models.video import read_video
+from models.video import frame_seconds, read_video
 
 METRICS: dict[Lora, str] = {"camera": "cam_mc", "object": "obj_mc"}
 QUOTED = "quoted from the paper's Table 1: other pictures, other trajectories, another tracker; beside, not against"
+UNEVEN = 1.5
 INTERVAL = "95 %, cluster bootstrap over pictures: the folders that videos are in, or each video where there are none"
 
 
@@ -36,7 +37,8 @@ def score(
     """Figures of each folder of videos, and of a still copy.
 
     Strokes are taken from their canvas to a video's frame as `generate` does: scaled to cover it, centre-cropped.
-    Pixels are those of a 384 wide video; steps at which a stroke has left the frame are left out.
+    In mode camera those of the camera, where a file has both. Pixels are those of a 384 wide video; steps at which a
+    stroke has left the frame are left out.
 
     Args:
         videos, trajectories: see `models.comparison.videos`.
@@ -50,7 +52,7 @@ def score(
     groups = [item.picture for item in items]
     first, second = trackers
     measured = {
-        method: [_measure(item, method, trackers) for item in tqdm(items, desc=f"score {method}", unit="video")]
+        method: [_measure(item, method, mode, trackers) for item in tqdm(items, desc=f"score {method}", unit="video")]
         for method in items[0].videos
     }
     table: dict[str, Any] = {}
@@ -108,13 +110,27 @@ class Scored(NamedTuple):
         return {"px": round(error.px, 4), "still_px": round(self.still.px, 4), "lost": error.lost}
 
 
-def _measure(item: Item, method: str, trackers: Mapping[str, PointTracker]) -> Scored:
+def _check_steps(path: Path) -> None:
+    """Raises ValueError for a GIF whose frames are shown for unlike times: strokes are spread evenly over frames."""
+    if path.suffix.lower() != ".gif":
+        return
+    seconds = frame_seconds(path)
+    if len(seconds) > 1 and max(seconds) > UNEVEN * min(seconds):
+        raise ValueError(
+            f"a GIF whose {len(seconds)} frames are shown for {min(seconds):g} to {max(seconds):g} s, as where equal "
+            "frames were joined; give the video as .mp4"
+        )
+
+
+def _measure(item: Item, method: str, mode: Lora, trackers: Mapping[str, PointTracker]) -> Scored:
     path = item.videos[method]
     try:
+        _check_steps(path)
         frames, _ = read_video(path)
         drawn = load_trajectories(item.trajectories)
+        strokes = drawn.camera_strokes if mode == "camera" and drawn.camera_strokes else drawn.strokes_of(mode)
         height, width = frames.shape[1:3]
-        wanted, _ = stroke_tracks(drawn.strokes, drawn.canvas, (width, height), len(frames))
+        wanted, _ = stroke_tracks(strokes, drawn.canvas, (width, height), len(frames))
         starts = inside_frame(wanted[:1], width, height)[0] if wanted.size else np.zeros(0, bool)
         wanted = wanted[:, starts]
         inside = inside_frame(wanted, width, height)

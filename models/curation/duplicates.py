@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 
 FRAMES = 8  # of the longest scene, at equal distances
-BITS = 64  # per frame
 BAND_BITS = 16  # two videos are compared if they agree in any run of so many bits of any frame
 _SIDE = 32  # frames are scaled to this square before the transform
 

@@ -1,5 +1,6 @@
 """Point tracks by CoTracker (Karaev et al., 2023), the paper's choice. Its licence is non-commercial."""
 
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ def load(name: str, model: str, weights: str | None) -> "CoTracker":
         if weights is not None:
             state = torch.load(weights, map_location="cpu", weights_only=True)
             predictor.model.load_state_dict(state.get("model", state))
-    except (OSError, ImportError, RuntimeError) as error:
+    except (OSError, ImportError, RuntimeError, UnpicklingError) as error:
         wanted = f"{weights} with the code of {REPOSITORY}" if weights else f"{REPOSITORY} {model}"
         why = str(error).partition("\n")[0]
         raise EstimatorUnavailable(

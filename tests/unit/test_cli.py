@@ -76,6 +76,7 @@ def test_a_camera_move_by_name_needs_no_strokes_and_goes_with_them_in_mode_both(
         ({"trajectories": None}, "--trajectories: give"),
         ({"camera": "zoom_in"}, "--camera: expected MOVE=PIXELS"),
         ({"camera": "spin=4"}, "camera.move"),
+        ({"camera": "zoom_in=4", "mode": "camera"}, "--camera: beside --trajectories it needs --mode both, got camera"),
         ({"image": "none.png"}, "--image: .*no such file"),
         ({"image": "t.json"}, "--image: .*not a readable picture"),
         ({"trajectories": "none.json"}, "none.json: no such file"),

@@ -79,6 +79,33 @@ def test_score_of_camera_strokes_is_cam_mc(folders):
     assert figures["paper"]["px"]["Image Conductor"] == 33.49
 
 
+def test_where_a_file_has_both_camera_strokes_are_cam_mc(folders):
+    strokes = {
+        "width": 96,
+        "height": 64,
+        "trajectories": [[[20, 20], [20, 50]]],
+        "camera_trajectories": [[[60, 30], [60 - STEP * (FRAMES - 1), 30]]],
+    }
+    for path in (folders / "strokes").rglob("*.json"):
+        path.write_text(json.dumps(strokes))
+    assert score(folders, "ours", mode="camera")[0]["methods"]["ours"]["px"] < 2
+    assert score(folders, "ours")[0]["methods"]["ours"]["px"] > 5
+    for path in (folders / "strokes").rglob("*.json"):
+        path.write_text(json.dumps(strokes | {"trajectories": []}))
+    assert score(folders, "ours", mode="camera")[0]["methods"]["ours"]["px"] < 2
+    with pytest.raises(SystemExit, match="mode object needs at least one stroke"):
+        score(folders, "ours")
+
+
+def test_a_gif_without_its_equal_frames_is_refused(tmp_path):
+    video = moving_texture(FRAMES, 96, 64, step=STEP)
+    video[3] = video[2]
+    write(tmp_path / "ours", "a", video, ".gif")
+    write_stroke(tmp_path / "strokes", "a", (60, 30), (50, 30))
+    with pytest.raises(SystemExit, match=r"a\.gif: a GIF whose 5 frames .*give the video as .mp4"):
+        score(tmp_path, "ours")
+
+
 def test_pictures_are_folders_and_the_interval_knows_them(folders):
     items = find_items([folders / "ours"], folders / "strokes")
     assert [item.name for item in items] == ["lake/high", "lake/low", "road/high", "road/low"]

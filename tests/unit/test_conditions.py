@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 from diffusers import DDIMScheduler
 
 from models.codec import LinearCodec
@@ -59,6 +60,20 @@ def flat_codec():
         codec.decoder.weight.fill_(1)
         codec.encoder.bias.zero_(), codec.decoder.bias.zero_()
     return codec
+
+
+def test_the_codec_is_moved_where_it_is_needed_as_diffusers_are(flat_codec):
+    calls = []
+
+    class Moves(ModelHook):
+        def pre_forward(self, module, *args, **kwargs):
+            calls.append(type(module).__name__)
+            return args, kwargs
+
+    add_hook_to_module(flat_codec, Moves())
+    latents = flat_codec.encode(torch.zeros(1, 3, 16, 16)).latent_dist.mode()
+    flat_codec.decode(latents)
+    assert calls == ["LinearCodec"] * 2
 
 
 def test_a_latent_is_carried_to_where_its_stroke_is(flat_codec):

@@ -118,5 +118,9 @@ def test_damaged_tracks_are_named(tmp_path):
     (tmp_path / "t.npz").write_bytes(b"PK nonsense")
     with pytest.raises(ContractError, match="t.npz: damaged"):
         read_tracks(tmp_path / "t.npz")
+    write_draws(tmp_path / "cut.npz", np.zeros((2, 3), np.int32))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:-40])
+    with pytest.raises(ContractError, match="cut.npz: damaged"):
+        read_draws(tmp_path / "cut.npz")
     with pytest.raises(ContractError, match="no such file"):
         read_draws(tmp_path / "none.npz")

@@ -100,6 +100,13 @@ def test_cotracker_that_cannot_be_had_says_what_to_do(monkeypatch):
         load_estimator("tracks", "cotracker", model="cotracker2", weights="missing.pth")
 
 
+def test_cotrackers_weights_that_are_none_are_named(monkeypatch, tmp_path):
+    monkeypatch.setattr("torch.hub.load", lambda *place, **options: None)
+    (tmp_path / "c.pth").write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(EstimatorUnavailable, match=r"c.pth with the code of .* cannot be loaded"):
+        load_estimator("tracks", "cotracker", model="cotracker2", weights=str(tmp_path / "c.pth"))
+
+
 def test_cotracker_holds_the_last_frame_of_short_clips():
     from models.estimators.tracks_cotracker import CoTracker
 

@@ -137,6 +137,7 @@ def test_which_stages_need_a_gpu(params):
     assert needs_gpu("motion_controlnet", params)
     assert needs_gpu("clips", neural)
     assert not needs_gpu("clips", params)
+    assert needs_gpu("register", params)
     assert not needs_gpu("collect", params)
 
 
@@ -213,6 +214,11 @@ def test_errors_are_one_row_per_method():
 
     assert rows[0] == {"method": "still", "CamMC": rows[0]["ObjMC"], "ObjMC": "1.23 (1.00 to 1.50), n 40, 2 failed"}
     assert rows[1]["ObjMC"] == "-"
+
+
+def test_training_that_took_its_weights_from_elsewhere_has_no_curves(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    reports.training()
 
 
 def test_pictures_are_sent_small(tmp_path):

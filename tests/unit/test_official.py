@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from models.cli import main
-from models.official import SD15, CheckpointError, empty_networks, import_official, read_checkpoint
+from models.official import SD15, CheckpointError, empty_networks, import_official, read_checkpoint, read_config
 from models.pipeline import ImageConductorPipeline
 from models.pocket import pocket_text_encoder, pocket_tokenizer
 from stages import register
@@ -130,6 +130,24 @@ def test_a_wrong_key_is_named(tmp_path, name, change, message):
     with pytest.raises(SystemExit, match=message):
         main(command(tmp_path / "model", **files(**{name: tmp_path / "changed.safetensors"})))
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "Invalid JSON"),
+        ("[]", "valid dictionary|object"),
+        ('{"unet": []}', "unet: "),
+        ('{"lat_w": "wide"}', "lat_w: "),
+        ('{"unet_additional_kwargs": {"motion_module_kwargs": 3}}', "unet_additional_kwargs.motion_module_kwargs: "),
+    ],
+)
+def test_a_configuration_that_is_none_is_named(tmp_path, text, message):
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(CheckpointError, match=f"--config: .*c.json: .*({message})"):
+        read_config(tmp_path / "c.json")
+    with pytest.raises(CheckpointError, match="--config: .*none.json: not readable"):
+        read_config(tmp_path / "none.json")
 
 
 class Opened:

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL, MotionAdapter, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import save_file
 
-from models.cli import _weighted
+from models.cli import _lora_name, _weighted
 from models.foundation import Foundation
 from models.latent_space import LatentSpace
 from models.networks import ImageControlNet, MotionUNet, motion_controlnet_like
@@ -59,9 +59,7 @@ def pipeline() -> ImageConductorPipeline:
     motion_controlnet = motion_controlnet_like(image_controlnet, ["flow"], 3.0, 4, 0)
     for network in (image_controlnet, vae, text_encoder, motion_controlnet):
         tiny.randomise(network)
-    foundation = Foundation(
-        unet, image_controlnet, vae, text_encoder, tokenizer, pocket_scheduler("sample"), LatentSpace()
-    )
+    foundation = Foundation(unet, image_controlnet, vae, text_encoder, tokenizer, pocket_scheduler(), LatentSpace())
     settings = Settings(24, 16, 3, fps=8, num_inference_steps=1, guidance_scale=1.0)
     pipe = ImageConductorPipeline.assemble(foundation, motion_controlnet, settings)
     pipe.set_progress_bar_config(disable=True)
@@ -222,6 +220,13 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path):
         pipe.load_personal_lora(tmp_path / "odd.safetensors", "odd")
     with pytest.raises(PersonalisationError, match="personal_loras: b is not loaded"):
         video(pipe, personal_loras={"b": 1.0})
+
+
+def test_a_loras_file_may_have_any_name(tmp_path):
+    pipe = pipeline()
+    path, _ = lora(tmp_path / "style v1.5.safetensors", "kohya")
+    pipe.load_personal_lora(path, _lora_name(path))
+    assert not torch.equal(video(pipe, personal_loras={"style_v1_5": 1.0}), video(pipe))
 
 
 def test_a_lora_on_the_command_line():

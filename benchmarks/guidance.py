@@ -1,0 +1,71 @@
+"""What l_trajs of Eq. 5 does, on many more pictures than the evaluation has: `python -m benchmarks.guidance`.
+
+Runs on the trained model of the pipeline (`make repro` first). Pictures are first frames of procedural scenes that no
+stage has seen; each shows an object that takes at least three strokes, which then follows each of the ten object
+trajectories. Prints the entry of the evaluation's `guidance` for each tracker.
+"""
+
+import argparse
+import json
+
+import numpy as np
+import torch
+
+from models.curation.tracking import point_grid
+from models.estimators import load_estimator
+from models.evaluation.experiment import Case, generate, guided
+from models.evaluation.measure import measure
+from models.evaluation.objects import find_object
+from models.foundation import Foundation, embed_text
+from models.scenes import render, sample_scenes, scene_captions
+from stages.cases import Scene, many_stroke_cases
+from stages.evaluate import guidance, load_pipeline, load_trackers
+from stages.params import Params, load_params
+
+SEEDS = 77_000_000  # of the scenes: those of `collect.seed: 77`, which is not the one in use
+
+
+@torch.no_grad()
+def fresh_scenes(count: int, foundation: Foundation, params: Params) -> list[Scene]:
+    """The first scenes of SEEDS whose moving object, found as in curated clips, takes many strokes."""
+    width, height, frames = params.video.width, params.video.height, params.video.frames
+    grid = point_grid(width, height, params.tracks.grid)
+    follow = load_estimator("tracks", params.tracks.estimator, **params.tracks.options())
+    scenes: list[Scene] = []
+    seed = SEEDS
+    while len(scenes) < count:
+        drawn = sample_scenes(["mixed"], frames, [seed])
+        rendered = render(drawn, width, height)
+        video = (rendered[0] * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        found = find_object(*follow(video, grid), params.tracks.grid, height)
+        if found is not None:
+            latents = foundation.encode_images(rendered[0, :1])[0]
+            text = embed_text(foundation.tokenizer, foundation.text_encoder, scene_captions(drawn))[0]
+            no_stroke = np.zeros((0, 0, 2), np.float32)
+            scene = Scene(Case(str(seed), "", video[0], latents, text, no_stroke, 100 * len(scenes)), found)
+            scenes += [scene] if many_stroke_cases([scene], params) else []
+        seed += 1
+    return scenes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.guidance", description=__doc__)
+    parser.add_argument("--pictures", type=int, default=140)
+    options = parser.parse_args()
+    params = load_params()
+    pipe, trackers, settings = load_pipeline(params), load_trackers(params), params.evaluate
+    cases = many_stroke_cases(fresh_scenes(options.pictures, pipe.foundation, params), params)
+    results = {
+        method.name: [
+            measure(case, video, trackers, camera=False)
+            for case, video in generate(pipe, cases, method, settings.seed, settings.batch_size)
+        ]
+        for method in guided(settings.trajectory_guidance_scales)
+    }
+    first, second = trackers
+    for name, other in ((first, second), (second, first)):
+        print(json.dumps({name: guidance(results, name, other, params)}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
