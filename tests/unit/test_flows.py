@@ -136,6 +136,9 @@ def test_which_stages_need_a_gpu(params):
 
     assert needs_gpu("motion_controlnet", params)
     assert needs_gpu("clips", neural)
+    paper = load_params(ROOT / "profiles/paper.yaml")
+    assert needs_gpu("tracks", paper) and needs_gpu("track_quality", paper)
+    assert not needs_gpu("track_quality", params)
     assert not needs_gpu("clips", params)
     assert needs_gpu("register", params)
     assert not needs_gpu("collect", params)

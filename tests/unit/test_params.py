@@ -3,9 +3,10 @@
 import shutil
 from pathlib import Path
 
+import pytest
 from dvc.utils.hydra import apply_overrides
 
-from stages.params import load_params
+from stages.params import ParamsError, load_params
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,3 +23,11 @@ def test_an_experiment_of_dvc_changes_what_it_says_and_nothing_else(tmp_path):
     }
     assert load_params(path) == committed.model_copy(update=changed)
     assert load_params(path).clips.crop_bars is True
+
+
+def test_no_scale_to_evaluate_is_refused(tmp_path):
+    path = tmp_path / "params.yaml"
+    shutil.copyfile(ROOT / "params.yaml", path)
+    apply_overrides(path, ["evaluate.trajectory_guidance_scales=[]"])
+    with pytest.raises(ParamsError, match="evaluate.trajectory_guidance_scales"):
+        load_params(path)
