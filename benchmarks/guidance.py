@@ -17,7 +17,7 @@ from models.evaluation.experiment import Case, generate, guided
 from models.evaluation.measure import measure
 from models.evaluation.objects import find_object
 from models.foundation import Foundation, embed_text
-from models.scenes import render, sample_scenes, scene_captions
+from models.scenes import Scenes, moving_parts, render, sample_scenes, scene_captions
 from stages.cases import Scene, many_stroke_cases
 from stages.evaluate import guidance, load_pipeline, load_trackers
 from stages.params import Params, load_params
@@ -27,7 +27,7 @@ SEEDS = 77_000_000  # of the scenes: those of `collect.seed: 77`, which is not t
 
 @torch.no_grad()
 def fresh_scenes(count: int, foundation: Foundation, params: Params) -> list[Scene]:
-    """The first scenes of SEEDS whose moving object, found as in curated clips, takes many strokes."""
+    """The first scenes of SEEDS whose moving object, found as in curated clips and one in truth, takes many strokes."""
     width, height, frames = params.video.width, params.video.height, params.video.frames
     grid = point_grid(width, height, params.tracks.grid)
     follow = load_estimator("tracks", params.tracks.estimator, **params.tracks.options())
@@ -43,9 +43,19 @@ def fresh_scenes(count: int, foundation: Foundation, params: Params) -> list[Sce
             text = embed_text(foundation.tokenizer, foundation.text_encoder, scene_captions(drawn))[0]
             no_stroke = np.zeros((0, 0, 2), np.float32)
             scene = Scene(Case(str(seed), "", video[0], latents, text, no_stroke, 100 * len(scenes)), found)
-            scenes += [scene] if many_stroke_cases([scene], params) else []
+            scenes += [scene] if _on_one_object(scene, drawn, params) else []
         seed += 1
     return scenes
+
+
+def _on_one_object(scene: Scene, drawn: Scenes, params: Params) -> bool:
+    """Whether there are many strokes, and in truth all begin on one moving object: tracks may take ground for one."""
+    cases = many_stroke_cases([scene], params)
+    if not cases:
+        return False
+    starts = torch.from_numpy(cases[0].wanted[:1])
+    parts = moving_parts(drawn, starts, params.video.width, params.video.height)
+    return bool((parts > 0).all() and (parts == parts[0, 0]).all())
 
 
 def main() -> None:
