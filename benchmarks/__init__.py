@@ -1,3 +1,5 @@
 """Measurements that are not part of the pipeline, `python -m benchmarks.<name>`."""
 
-import models  # noqa: F401  # prepares torchvision before any library imports it
+from models.torchvision_ops import prepare_torchvision
+
+prepare_torchvision()

@@ -26,17 +26,17 @@ import torch
 import yaml
 from scenedetect import AdaptiveDetector, SceneManager, open_video
 
-from models import video
 from models.curation import sparse
 from models.curation.clip import ClipSettings, curate_clip
-from models.curation.crop import cover_crop
 from models.curation.cuts import longest_scene
+from models.curation.frame_sampling import draw_frames
 from models.curation.motion import motion_score
 from models.curation.outcome import Clip, Facts
-from models.curation.sampling import draw_frames
-from models.curation.tracking import point_grid
 from models.estimators import load_estimator
+from models.geometry import cover_crop, point_grid
+from models.pixels import to_uint8
 from models.scenes import render, sample_scenes
+from models.video import read, write
 
 ROOT = Path(__file__).parents[1]
 SIZE, FRAMES, INTERVAL, GRID, FPS = (384, 256), 32, (1, 16), 16, 25.0  # of the paper's clips
@@ -62,9 +62,9 @@ def draw_videos(folder: Path, count: int, width: int, height: int, shots: list[i
             for shot, (kind, frames) in enumerate(zip(("camera", "mixed", "object"), shots, strict=False))
         ]
         small = torch.cat([render(scene, width // 4, height // 4)[0] for scene in scenes])
-        frames = (small * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        frames = to_uint8(small)
         large = np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC) for frame in frames])
-        (folder / f"{first_seed + index:06d}.mp4").write_bytes(video.encode_mp4(large, FPS))
+        (folder / f"{first_seed + index:06d}.mp4").write_bytes(write.encode_mp4(large, FPS))
 
 
 def project(path: Path, clock: Clock) -> Facts | None:
@@ -75,11 +75,11 @@ def project(path: Path, clock: Clock) -> Facts | None:
     clip = clock.measure("clips", lambda: curate_clip(path, settings, cuts, flow, rng))
     if not isinstance(clip, Clip):
         return None
-    data = clock.measure("clips", lambda: video.encode_mp4(clip.frames, FPS))
+    data = clock.measure("clips", lambda: write.encode_mp4(clip.frames, FPS))
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
         file.write(data)
         file.flush()
-        frames, _ = clock.measure("tracks", lambda: video.read_video(file.name))
+        frames, _ = clock.measure("tracks", lambda: read.read_video(file.name))
     follow = load_estimator("tracks", "lucas_kanade")
     tracks = clock.measure("tracks", lambda: follow(frames, point_grid(*SIZE, GRID)))
     clock.measure("sparse_flows", lambda: sparse.draw_tracks(*tracks, MAX_TRACKS, DRAWS, np.random.default_rng(0)))
@@ -119,7 +119,7 @@ def plain(path: Path, clock: Clock) -> None:
         return np.stack(points), np.stack(seen)
 
     clip = clock.measure("clips", make_clip)
-    data = clock.measure("clips", lambda: video.encode_mp4(clip, FPS))
+    data = clock.measure("clips", lambda: write.encode_mp4(clip, FPS))
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
         file.write(data)
         file.flush()

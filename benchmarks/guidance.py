@@ -11,44 +11,46 @@ import json
 import numpy as np
 import torch
 
-from models.curation.tracking import point_grid
 from models.estimators import load_estimator
-from models.evaluation.experiment import Case, generate, guided
+from models.evaluation.experiment import Case, generate_cases, guided
 from models.evaluation.measure import measure
 from models.evaluation.objects import find_object
-from models.foundation import Foundation, embed_text
+from models.evaluation.tables import TrackerPair, guidance_table
+from models.geometry import point_grid
+from models.networks.foundation import Foundation, embed_text
+from models.pixels import to_uint8
 from models.scenes import Scenes, moving_parts, render, sample_scenes, scene_captions
-from stages.cases import Scene, many_stroke_cases
-from stages.evaluate import guidance, load_pipeline, load_trackers
+from stages.evaluate import SECOND_TRACKER, load_pipeline, load_trackers
+from stages.evaluation.cases import ObjectScene, many_stroke_cases
 from stages.params import Params, load_params
 
 SEEDS = 77_000_000  # of the scenes: those of `collect.seed: 77`, which is not the one in use
 
 
 @torch.no_grad()
-def fresh_scenes(count: int, foundation: Foundation, params: Params) -> list[Scene]:
+def fresh_scenes(count: int, foundation: Foundation, params: Params) -> list[ObjectScene]:
     """The first scenes of SEEDS whose moving object, found as in curated clips and one in truth, takes many strokes."""
     width, height, frames = params.video.width, params.video.height, params.video.frames
     grid = point_grid(width, height, params.tracks.grid)
     follow = load_estimator("tracks", params.tracks.estimator, **params.tracks.options())
-    scenes: list[Scene] = []
+    scenes: list[ObjectScene] = []
     seed = SEEDS
     while len(scenes) < count:
         drawn = sample_scenes(["mixed"], frames, [seed])
         rendered = render(drawn, width, height)
-        video = (rendered[0] * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        video = to_uint8(rendered[0])
         found = find_object(*follow(video, grid), params.tracks.grid, height)
         if found is not None:
             latents = foundation.encode_images(rendered[0, :1])[0]
             text = embed_text(foundation.tokenizer, foundation.text_encoder, scene_captions(drawn))[0]
             no_stroke = np.zeros((0, 0, 2), np.float32)
-            scene = Scene(Case(str(seed), "", video[0], latents, text, no_stroke, 100 * len(scenes)), found)
+            scene = ObjectScene(Case(str(seed), "", video[0], latents, text, no_stroke, 100 * len(scenes)), found)
             scenes += [scene] if _on_one_object(scene, drawn, params) else []
         seed += 1
     return scenes
 
 
-def _on_one_object(scene: Scene, drawn: Scenes, params: Params) -> bool:
+def _on_one_object(scene: ObjectScene, drawn: Scenes, params: Params) -> bool:
     """Whether there are many strokes, and in truth all begin on one moving object: tracks may take ground for one."""
     cases = many_stroke_cases([scene], params)
     if not cases:
@@ -68,13 +70,12 @@ def main() -> None:
     results = {
         method.name: [
             measure(case, video, trackers, camera=False)
-            for case, video in generate(pipe, cases, method, settings.seed, settings.batch_size)
+            for case, video in generate_cases(pipe, cases, method, settings.seed, settings.batch_size)
         ]
         for method in guided(settings.trajectory_guidance_scales)
     }
-    first, second = trackers
-    for name, other in ((first, second), (second, first)):
-        print(json.dumps({name: guidance(results, name, other, params)}, indent=2))
+    pair = TrackerPair(params.tracks.estimator, SECOND_TRACKER)
+    print(json.dumps(guidance_table(results, pair, settings.trajectory_guidance_scales, settings.seed), indent=2))
 
 
 if __name__ == "__main__":

@@ -20,12 +20,18 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from models.branches import LORAS
-from models.checkpointing import checkpoint_blocks
-from models.denoiser import denoise, first_frame_condition, image_residuals, motion_residuals, repeat_per_frame
-from models.diffusion import diffusion_loss
-from models.lora import train_only
-from models.official import CODEC_FACTOR, SD15, empty_networks
+from models.denoising.denoiser import (
+    denoise,
+    first_frame_condition,
+    image_residuals,
+    motion_residuals,
+    repeat_per_frame,
+)
+from models.denoising.loss import squared_error
+from models.lora.sets import train_only
+from models.modes import LORAS
+from models.networks.gradient_checkpointing import checkpoint_blocks
+from models.origins.official import CODEC_FACTOR, SD15, empty_networks
 
 GB = 2**30
 TEXT_LENGTH = 77
@@ -83,7 +89,7 @@ def plan(
 ) -> Plan:  # fmt: skip
     """Count one step of the motion ControlNet (rank None), or of the object LoRA beside a camera LoRA of that rank.
 
-    The frozen networks are held in bfloat16, the motion ControlNet in float32, under autocast, as `stages.training`
+    The frozen networks are held in bfloat16, the motion ControlNet in float32, under autocast, as `stages.train.loop`
     does; its own first steps make the optimizer's states.
     """
     sizes = sizes or SD15
@@ -126,7 +132,7 @@ def _step(networks, inputs: dict[str, Tensor], parameters, optimizer, ema: EMAMo
             )
         motion = motion_residuals(networks.motion_controlnet, timesteps, text, inputs["condition"])
         prediction = denoise(networks.unet, z, timesteps, text, z[:, :, 0], image + motion)
-        loss = diffusion_loss(prediction, z)
+        loss = squared_error(prediction, z)
         loss.backward()  # within: checkpointed blocks are made again here
     nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()

@@ -13,11 +13,12 @@ from dataclasses import replace
 import numpy as np
 
 from models.estimators import load_tracker_of_generated
-from models.evaluation.experiment import Case, Method, generate
-from models.metrics import equivalent_pixels, interval, psnr, trajectory_error
-from models.pipeline import ImageConductorPipeline
-from stages.cases import camera_cases, object_cases, object_scenes
+from models.evaluation.experiment import Case, Method, generate_cases
+from models.evaluation.look import psnr
+from models.metrics import equivalent_pixels, interval, trajectory_error
+from models.sampling.pipeline import ImageConductorPipeline
 from stages.evaluate import load_pipeline
+from stages.evaluation.cases import camera_cases, object_cases, object_scenes
 from stages.params import Params, load_params
 
 STEPS = 25
@@ -35,7 +36,7 @@ def sampled(
     settings = pipe.settings
     pipe.settings = replace(settings, **{"num_inference_steps": STEPS} | chosen)
     started = time.perf_counter()
-    made = {case.number: video for case, video in generate(pipe, cases, method, params.evaluate.seed, 8)}
+    made = {case.number: video for case, video in generate_cases(pipe, cases, method, params.evaluate.seed, 8)}
     spent = time.perf_counter() - started
     pipe.settings = settings
     return [made[case.number] for case in cases], spent

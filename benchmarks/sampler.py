@@ -18,13 +18,15 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from models import denoiser, guidance
-from models.adapters import use_lora
-from models.branches import Lora
-from models.conditions import unshuffled_flow
-from models.latent_space import LatentSpace
-from models.official import SCHEDULER, SD15, OfficialNetworks, empty_networks
-from models.pipeline import ImageConductorPipeline, Settings
+from models.denoising import denoiser
+from models.denoising.conditions import unshuffled_flow
+from models.modes import Lora
+from models.networks.latent_space import LatentSpace
+from models.origins.official import SCHEDULER, SD15, OfficialNetworks, empty_networks
+from models.sampling import guidance
+from models.sampling.adapters import use_lora
+from models.sampling.pipeline import ImageConductorPipeline
+from models.sampling.settings import Settings
 
 SCALE, TRAJECTORY_SCALE = 8.5, 1.1
 MODES: dict[str, float | None] = {"camera": None, "object": TRAJECTORY_SCALE}
@@ -115,9 +117,9 @@ def plain_loop(pipe: ImageConductorPipeline, given: dict[str, Tensor], mode: str
 
 
 def sampler(pipe: ImageConductorPipeline, given: dict[str, Tensor], mode: str, steps: int, **chosen) -> Tensor:
-    return pipe.sample_latents(
-        **given, mode=mode, num_inference_steps=steps, trajectory_guidance_scale=MODES[mode], **chosen
-    )
+    given = {("strokes" if name == "flow_maps" else name): value for name, value in given.items()}
+    settings = {"num_inference_steps": steps, "trajectory_guidance_scale": MODES[mode]}
+    return pipe.sample_latents(**given, mode=mode, **settings, **chosen)
 
 
 def seconds(call: Callable[[], Tensor]) -> tuple[float, Tensor]:

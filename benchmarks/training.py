@@ -1,6 +1,6 @@
 """How much faster than a plain training loop: `python -m benchmarks.training`.
 
-Ours is `stages.training.train` as the stages call it: latents and text were encoded once, as `stages.latents` does,
+Ours is `stages.train.loop.train` as the stages call it: latents and text were encoded once, as `stages.latents` does,
 torch makes the flow maps of a batch, and beside the object LoRA the camera LoRA is folded into the weights. The plain
 loop has VAE and text encoder in every step, makes flow maps frame by frame with OpenCV, and runs both LoRAs beside the
 weights; it keeps no moving average. Both train the same random networks on the same clips with the same noise in one
@@ -29,18 +29,24 @@ from torch.utils.data import Dataset, default_collate
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from benchmarks.sampler import random_networks
-from models.conditions import unshuffled_flow
-from models.denoiser import denoise, first_frame_condition, image_residuals, motion_residuals, repeat_per_frame
-from models.diffusion import diffusion_loss, draw_timesteps, training_target
-from models.flow_maps import BLUR_KERNEL, BLUR_SIGMA, BLUR_WIDTH
-from models.foundation import Foundation
-from models.latent_space import LatentSpace
-from models.lora import fold_lora, train_only
-from models.networks import MotionControlNet
-from models.official import SCHEDULER
-from models.pocket import pocket_tokenizer
+from models.denoising.conditions import unshuffled_flow
+from models.denoising.denoiser import (
+    denoise,
+    first_frame_condition,
+    image_residuals,
+    motion_residuals,
+    repeat_per_frame,
+)
+from models.denoising.flow_maps import BLUR_KERNEL, BLUR_SIGMA, BLUR_WIDTH
+from models.denoising.loss import draw_timesteps, squared_error, training_target
+from models.lora.sets import fold_lora, train_only
+from models.networks.foundation import Foundation
+from models.networks.latent_space import LatentSpace
+from models.networks.networks import MotionControlNet
+from models.origins.official import SCHEDULER
+from models.origins.pocket import pocket_tokenizer
 from stages.params import load_params
-from stages.training import DTYPES, Job, place, train
+from stages.train.loop import DTYPES, Job, place_frozen, train
 
 PARAMS = Path(__file__).parents[1] / "profiles/pocket.yaml"
 STAGES = ("motion_controlnet", "object_lora")
@@ -112,7 +118,7 @@ class Clips(Dataset):
 
 
 class EncodedClips(Dataset):
-    """The same with latents and text, as `stages.training_items` has them."""
+    """The same with latents and text, as `stages.train.items` has them."""
 
     clips = ()
 
@@ -174,7 +180,7 @@ def plain(options: argparse.Namespace) -> list[float]:
     foundation, network, parameters = build(options)
     device = torch.device(options.device)
     foundation.to(device)
-    place(foundation, device, DTYPES[options.precision])
+    place_frozen(foundation, device, DTYPES[options.precision])
     network.to(device).train()
     settings = getattr(load_params(PARAMS), options.stage)
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
@@ -208,7 +214,7 @@ def plain_loss(foundation: Foundation, network: MotionControlNet, items: dict[st
     residuals = image_residuals(foundation.image_controlnet, timesteps, text, *image_condition)
     residuals += motion_residuals(network, timesteps, text, condition)
     prediction = denoise(foundation.unet, x_t, timesteps, text, z_first, residuals)
-    return diffusion_loss(prediction, training_target(foundation.scheduler, latents, items["noise"], timesteps))
+    return squared_error(prediction, training_target(foundation.scheduler, latents, items["noise"], timesteps))
 
 
 def opencv_flow_map(tracks: np.ndarray, height: int, width: int) -> np.ndarray:

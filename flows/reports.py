@@ -11,12 +11,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
-from stages.contracts import read_clips
+from stages.data.paths import EVALUATION, EVALUATION_REPORT, REGISTRATION
+from stages.data.tables import read_clips
 from stages.params import SPLITS
 
-EVALUATION = Path("metrics/evaluation.json")
-REGISTRATION = Path("metrics/registration.json")
-PICTURES = Path("reports/evaluation")
 CURVES = {name: Path("artifacts") / name / "loss.csv" for name in ("motion_controlnet", "camera_lora", "object_lora")}
 MOST_PICTURES = 6
 PICTURE_SIDE = 1024
@@ -55,7 +53,7 @@ def training() -> None:
 def evaluation() -> None:
     """Trajectory errors as a table, everything else as JSON, and the contact sheets."""
     metrics = json.loads(EVALUATION.read_text(encoding="utf-8"))
-    create_table_artifact(error_table(metrics), key="errors", description="Error in px at 384x256, by method")
+    create_table_artifact(errors_by_method(metrics), key="errors", description="Error in px at 384x256, by method")
     decision = json.loads(REGISTRATION.read_text(encoding="utf-8"))
     rest = {name: value for name, value in metrics.items() if name not in ("cam_mc", "obj_mc")}
     create_markdown_artifact(
@@ -68,7 +66,7 @@ def evaluation() -> None:
         create_image_artifact(picture_url(path), key=f"evaluation-{number}", description=path.stem)
 
 
-def error_table(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+def errors_by_method(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """One row per method with both errors; a dash where a method has none."""
     methods = dict.fromkeys([*metrics["cam_mc"], *metrics["obj_mc"]])
     return [
@@ -79,7 +77,7 @@ def error_table(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 def pictures() -> list[Path]:
     """The first contact sheets of the report."""
-    return sorted(path for path in PICTURES.rglob("*") if path.suffix in (".png", ".jpg"))[:MOST_PICTURES]
+    return sorted(path for path in EVALUATION_REPORT.rglob("*") if path.suffix in (".png", ".jpg"))[:MOST_PICTURES]
 
 
 def picture_url(path: Path) -> str:

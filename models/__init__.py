@@ -1,8 +1,4 @@
-"""How: networks, LoRA, guidance, sampler, trajectories, estimators, metrics.
+"""How: networks, LoRA, guidance, sampler, strokes, estimators, metrics.
 
-Knows nothing of DVC, Prefect or MLflow (the pyfunc module apart).
+Knows nothing of DVC and Prefect, and `models.serving` alone knows MLflow.
 """
-
-from models.torchvision_ops import prepare_torchvision
-
-prepare_torchvision()

@@ -5,19 +5,17 @@ in pixels at 384x256-equivalent, frame 0 left out (it is given), mean over frame
 over videos, so that no video counts more for having more strokes.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 REFERENCE_WIDTH = 384
 RESAMPLES = 2000
 
 
-class VideoError(NamedTuple):
+class MotionError(NamedTuple):
     """px: mean error of one video; stroke: what a still video's would be, both in pixels of that video; lost: whether
     any of its tracks was lost."""
 
@@ -30,9 +28,9 @@ class VideoError(NamedTuple):
         """The error over the stroke: 0 follows, 1 is as far off as a still copy; nan where the stroke rests."""
         return self.px / self.stroke if self.stroke else float("nan")
 
-    def equivalent(self, width: int) -> "VideoError":
+    def equivalent(self, width: int) -> "MotionError":
         """In pixels of a 384x256 video, from those of a video `width` wide."""
-        return VideoError(equivalent_pixels(self.px, width), equivalent_pixels(self.stroke, width), self.lost)
+        return MotionError(equivalent_pixels(self.px, width), equivalent_pixels(self.stroke, width), self.lost)
 
 
 class Following(NamedTuple):
@@ -57,7 +55,7 @@ class Summary(NamedTuple):
 
 def trajectory_error(
     tracks: np.ndarray, visibility: np.ndarray, wanted: np.ndarray, inside: np.ndarray | None = None
-) -> VideoError:
+) -> MotionError:
     """Distance between tracked and wanted trajectories of one video.
 
     A track that the tracker no longer sees in the last frame is lost: it counts as a failure, and at least as a still
@@ -86,13 +84,31 @@ def trajectory_error(
     stroke = _mean_where(counts, still)
     error = _mean_where(counts, np.where(seen, error, np.maximum(error, still)))
     error = np.where(lost, np.maximum(error, stroke), error)
-    return VideoError(float(error.mean()), float(stroke.mean()), bool(lost.any()))
+    return MotionError(float(error.mean()), float(stroke.mean()), bool(lost.any()))
 
 
-def still_error(wanted: np.ndarray, inside: np.ndarray | None = None) -> VideoError:
+def still_error(wanted: np.ndarray, inside: np.ndarray | None = None) -> MotionError:
     """The error of a video in which nothing moves; arguments as of `trajectory_error`."""
     still = np.broadcast_to(wanted[:1], wanted.shape)
     return trajectory_error(still, np.ones(wanted.shape[:2], bool), wanted, inside)
+
+
+def errors_of_videos(
+    videos: Sequence[np.ndarray],
+    wanted: Sequence[np.ndarray],
+    follow: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+) -> tuple[float, float]:
+    """Sum of trajectory errors of videos (T, H, W, 3) uint8, and the sum of a still copy's errors, in px.
+
+    Args:
+        wanted: tracks (T, N, 2) for each video.
+        follow: a point tracker.
+    """
+    total = still = 0.0
+    for video, paths in zip(videos, wanted, strict=True):
+        total += trajectory_error(*follow(video, paths[0]), paths).px
+        still += still_error(paths).px
+    return total, still
 
 
 def following(tracks: np.ndarray, visibility: np.ndarray, stroke: np.ndarray, if_lost: float) -> Following:
@@ -198,41 +214,6 @@ def frechet_distance(features: np.ndarray, reference: np.ndarray) -> float:
 
     moments = [(x.mean(0), np.cov(x, rowvar=False)) for x in (features, reference)]
     return float(calculate_frechet_distance(*moments[0], *moments[1]))
-
-
-def psnr(image: np.ndarray, reference: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of two uint8 images of one shape; infinite if they are equal."""
-    error = np.square(image.astype(float) - reference.astype(float)).mean()
-    return float(np.inf) if error == 0 else float(10 * np.log10(255**2 / error))
-
-
-def ssim(image: np.ndarray, reference: np.ndarray) -> float:
-    """Structural similarity (Wang et al., 2004) of two (H, W, 3) uint8 images: 1 if they are equal."""
-    a, b = (torch.from_numpy(picture).movedim(-1, 0)[None] / 255 for picture in (image, reference))
-    similarity = structural_similarity_index_measure(a, b, data_range=1.0)
-    assert isinstance(similarity, torch.Tensor)
-    return float(similarity)
-
-
-def colour_drift(frames: np.ndarray) -> np.ndarray:
-    """How far each frame's mean colour is from frame 0's: (T,) grey levels, mean over the channels.
-
-    Args:
-        frames: (T, H, W, 3) uint8.
-    """
-    means = frames.mean((1, 2))
-    return np.abs(means - means[0]).mean(-1)
-
-
-def detail_kept(frames: np.ndarray) -> np.ndarray:
-    """Each frame's mean gradient over frame 0's: (T,), 1 where as much detail is left; below, frames blur.
-
-    Args:
-        frames: (T, H, W, 3) uint8.
-    """
-    grey = frames.astype(float).mean(-1)
-    gradient = np.abs(np.diff(grey, axis=1)).mean((1, 2)) + np.abs(np.diff(grey, axis=2)).mean((1, 2))
-    return gradient / max(gradient[0], 1e-6)
 
 
 def _mean_where(counts: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -1,3 +1,5 @@
 """What: one thin module per DVC stage, `python -m stages.<name>`."""
 
-import models  # noqa: F401  # prepares torchvision before any library imports it
+from models.torchvision_ops import prepare_torchvision
+
+prepare_torchvision()

@@ -8,27 +8,29 @@ from pathlib import Path
 
 from models.curation.captioning import describe_clip
 from models.estimators import load_estimator
-from models.video import read_video
-from stages.command import run_split_stage
-from stages.compute import map_items
-from stages.contracts import CAPTIONS, captions_file, clips_folder, read_clips, read_manifest, read_table, write_table
-from stages.items import remove_leftovers
-from stages.params import Captions, Params, Split
+from models.video.read import read_video
+from stages.data.items import recipe, remove_leftovers
+from stages.data.paths import captions_file, clips_folder
+from stages.data.tables import CAPTIONS, read_clips, read_manifest, read_table, recipe_of_table, write_table
+from stages.params import CaptionsParams, Params, Split
+from stages.run.code import code_of
+from stages.run.command import run_stage
+from stages.run.compute import map_items
 
 SAVE_EVERY = 50
 
 
 @dataclass(frozen=True)
-class Item:
+class CaptionJob:
     """One clip to describe."""
 
     clip_id: str
     file: Path
-    settings: Captions
+    settings: CaptionsParams
 
 
 def run(split: Split, params: Params) -> None:
-    settings, path = params.captions, captions_file(split)
+    settings, path, made_by = params.captions, captions_file(split), ""
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent, path.name)
     given = read_manifest(split).set_index("video")["caption"]
@@ -38,20 +40,21 @@ def run(split: Split, params: Params) -> None:
         for row in clips.itertuples()
     }
     if settings.estimator == "blip2":
-        described = _described_before(path, settings.model)
+        made_by = recipe(code_of(describe, params), model=settings.model)
+        described = _described_before(path, settings.model) if recipe_of_table(path) == made_by else {}
         without = [clip_id for clip_id, row in rows.items() if not row["caption"]]
         rows |= {clip_id: described[clip_id] for clip_id in without if clip_id in described}
         folder = clips_folder(split)
-        items = [Item(i, folder / f"{i}.mp4", settings) for i in without if i not in described]
+        items = [CaptionJob(i, folder / f"{i}.mp4", settings) for i in without if i not in described]
         results = map_items(describe, items, params.compute, f"captions@{split}", _crashed, one_per_accelerator=True)
         for count, row in enumerate(results, start=1):
             rows[row["clip_id"]] = row
             if count % SAVE_EVERY == 0:
-                _write(path, rows)
-    _write(path, rows)
+                _write(path, rows, made_by)
+    _write(path, rows, made_by)
 
 
-def describe(item: Item) -> dict:
+def describe(item: CaptionJob) -> dict:
     """Describe a clip with the model; return its row."""
     captioner = load_estimator("captions", item.settings.estimator, model=item.settings.model)
     caption = describe_clip(read_video(item.file)[0], captioner)
@@ -62,7 +65,7 @@ def _row(clip_id: str, caption: str, origin: str) -> dict:
     return {"clip_id": clip_id, "caption": caption, "origin": origin}
 
 
-def _crashed(item: Item) -> dict:
+def _crashed(item: CaptionJob) -> dict:
     return _row(item.clip_id, "", "none")
 
 
@@ -73,9 +76,9 @@ def _described_before(path: Path, model: str) -> dict[str, dict]:
     return {row["clip_id"]: row for row in rows[rows["origin"] == model].to_dict("records")}
 
 
-def _write(path: Path, rows: dict[str, dict]) -> None:
-    write_table(path, [rows[clip_id] for clip_id in sorted(rows)], CAPTIONS)
+def _write(path: Path, rows: dict[str, dict], made_by: str) -> None:
+    write_table(path, [rows[clip_id] for clip_id in sorted(rows)], CAPTIONS, made_by)
 
 
 if __name__ == "__main__":
-    run_split_stage("stages.captions")
+    run_stage("stages.captions")

@@ -16,22 +16,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from models import video
-from models.curation import camera, clip, crop, cuts, duplicates, motion, poses, quality, sampling
+from models.curation import clip, poses
 from models.curation.clip import ClipSettings
 from models.curation.outcome import Clip, Dropped, Facts, Step
 from models.curation.selection import Reasons, Rules, Source, class_of, select
 from models.curation.subset import subset_of
-from models.estimators import estimator_module, load_estimator
-from stages.command import run_split_stage
-from stages.compute import map_items
-from stages.contracts import CLIPS, clips_folder, poses_folder, read_manifest, videos_folder, write_poses, write_table
-from stages.items import ItemFolder, item_id, recipe, remove_leftovers, write_atomically
+from models.estimators import load_estimator
+from models.video import write
+from stages.data.arrays import write_poses
+from stages.data.items import ItemFolder, item_id, recipe, remove_leftovers, write_atomically
+from stages.data.paths import clips_folder, poses_folder, videos_folder
+from stages.data.tables import CLIPS, read_manifest, write_table
 from stages.params import Params, Split
+from stages.run.code import code_of
+from stages.run.command import run_stage
+from stages.run.compute import map_items
 
 
 @dataclass(frozen=True)
-class Item:
+class ClipJob:
     """One content to make a clip of, with the parameters that shape it."""
 
     clip_id: str
@@ -56,7 +59,7 @@ def run(split: Split, params: Params) -> None:
         item_id(made_by, row.content or row.video, row.start, row.end, row.poses) for row in _rows(manifest)
     ]
     items = {
-        row.clip_id: Item(
+        row.clip_id: ClipJob(
             row.clip_id,
             row.content,
             videos_folder(split) / row.file,
@@ -74,15 +77,15 @@ def run(split: Split, params: Params) -> None:
         for row in _rows(manifest)
         if row.file
     }
-    measured, kept, low = ItemFolder(folder / "measured", ".json"), *_clip_folders(folder)
-    for place in (kept, low, posed):
+    measured, kept, dropped = ItemFolder(folder / "measured", ".json"), *_clip_folders(folder)
+    for place in (kept, dropped, posed):
         place.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(place.folder)
         for stale in place.ids() - items.keys():
             place.path(stale).unlink()
     missing = measured.prepare(items, made_by)
     for clip_id in items.keys() - set(missing):
-        whole = (kept.has(clip_id) or low.has(clip_id)) and (posed.has(clip_id) or not items[clip_id].poses)
+        whole = (kept.has(clip_id) or dropped.has(clip_id)) and (posed.has(clip_id) or not items[clip_id].poses)
         if not (whole or _read(measured, clip_id)[1]):
             missing.append(clip_id)
     neural = params.clips.flow == "raft"
@@ -97,14 +100,14 @@ def run(split: Split, params: Params) -> None:
     rules = _rules(split, params)
     unwanted = select(made, sources, rules)
     for clip_id in made:
-        source, target = (kept, low) if clip_id in unwanted else (low, kept)
+        source, target = (kept, dropped) if clip_id in unwanted else (dropped, kept)
         if source.has(clip_id):
             os.replace(source.path(clip_id), target.path(clip_id))
     rows = _table(manifest, facts, reasons | unwanted, rules, params.clips.held_out)
     write_table(folder / "clips.parquet", rows, CLIPS)
 
 
-def make_clip(item: Item) -> None:
+def make_clip(item: ClipJob) -> None:
     """Write the clip and its poses, if there are any, then what was measured: its presence says that all are whole."""
     result = clip.curate_clip(
         item.file,
@@ -116,19 +119,19 @@ def make_clip(item: Item) -> None:
     )
     if isinstance(result, Clip):
         kept, _ = _clip_folders(item.folder)
-        write_atomically(kept.path(item.clip_id), video.encode_mp4(result.frames, result.fps or item.fps))
+        write_atomically(kept.path(item.clip_id), write.encode_mp4(result.frames, result.fps or item.fps))
         if item.poses:
             _, path = poses.parse_camera_file(item.poses.read_text(encoding="utf-8"))
             write_poses(item.posed, *poses.poses_at(path, result.times, result.view))
     _write_facts(item, result)
 
 
-def _crashed(item: Item) -> None:
+def _crashed(item: ClipJob) -> None:
     reason = "reading it crashed or hung the decoder, or needed too much memory"
     _write_facts(item, Dropped("decode", reason, Facts()))
 
 
-def _write_facts(item: Item, result: Clip | Dropped) -> None:
+def _write_facts(item: ClipJob, result: Clip | Dropped) -> None:
     reason = {"step": result.step, "reason": result.reason} if isinstance(result, Dropped) else {}
     path = ItemFolder(item.folder / "measured", ".json").path(item.clip_id)
     write_atomically(path, (json.dumps(asdict(result.facts) | reason) + "\n").encode())
@@ -188,9 +191,8 @@ def _rules(split: Split, params: Params) -> Rules:
 
 def _recipe(params: Params) -> str:
     settings = params.clips
-    estimators = [estimator_module("cuts", settings.cuts), estimator_module("flow", settings.flow)]
     return recipe(
-        [camera, clip, crop, cuts, duplicates, motion, poses, quality, sampling, video, *estimators],
+        code_of(make_clip, params),
         clips=settings.model_dump(include={"seed", "cuts", "margin", "crop_bars", "interval"}),
         flow=[settings.flow, settings.flow_options()],
         video=params.video.model_dump(include={"width", "height", "clip_frames", "fps"}),
@@ -208,4 +210,4 @@ def _rows(manifest: pd.DataFrame):
 
 
 if __name__ == "__main__":
-    run_split_stage("stages.clips")
+    run_stage("stages.clips")

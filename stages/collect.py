@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models import video
-from models.curation import tracking
-from stages.command import run_split_stage
-from stages.compute import map_items
-from stages.contracts import MANIFEST, videos_folder, write_table, write_tracks
-from stages.items import content_hash, item_id, recipe, remove_leftovers, write_atomically
-from stages.params import Params, Split, Synthetic
-from stages.sources import NOT_FOUND, SourceVideo, list_folder, list_realestate10k, list_webvid
-from stages.storage import RECORDS, LocalCopies, RemoteFile, SourceError, keep_only, take_in
+from models import geometry
+from models.pixels import to_uint8
+from models.video import write
+from stages.data.arrays import write_tracks
+from stages.data.items import content_hash, item_id, recipe, remove_leftovers, write_atomically
+from stages.data.paths import videos_folder
+from stages.data.tables import MANIFEST, write_table
+from stages.params import Params, Split, SyntheticParams
+from stages.run.code import code_of
+from stages.run.command import run_stage
+from stages.run.compute import map_items
+from stages.sources.listing import NOT_FOUND, SourceVideo, list_folder, list_realestate10k, list_webvid
+from stages.sources.storage import RECORDS, LocalCopies, RemoteFile, SourceError, keep_only, take_in
 
 if TYPE_CHECKING:
     from models import scenes
@@ -29,19 +33,19 @@ TRUTH_GRID = 16
 
 
 @dataclass(frozen=True)
-class Scene:
+class SceneJob:
     """One synthetic video to draw."""
 
     kind: "scenes.Kind"
     seed: int
     frames: int
-    settings: Synthetic
+    settings: SyntheticParams
     name: str
     folder: Path
 
 
 @dataclass(frozen=True)
-class Listed:
+class VideoJob:
     """One video of a source to take in."""
 
     source: SourceVideo
@@ -60,14 +64,14 @@ def run(split: Split, params: Params) -> None:
         )
     else:
         copies = LocalCopies(folder)
-        items = [Listed(source, folder) for source in _list_source(split, params, copies)]
+        items = [VideoJob(source, folder) for source in _list_source(split, params, copies)]
         rows = list(map_items(take_video, items, params.compute, f"collect@{split}", _crashed_video))
         remote = copies.fetched | {item.source.file for item in items if isinstance(item.source.file, RemoteFile)}
     keep_only(folder, {row[key] for row in rows for key in ("file", "truth", "poses")} | {"manifest.parquet"}, remote)
     write_table(folder / "manifest.parquet", sorted(rows, key=lambda row: row["video"]), MANIFEST)
 
 
-def plan_scenes(split: Split, params: Params) -> list[Scene]:
+def plan_scenes(split: Split, params: Params) -> list[SceneJob]:
     """What to draw: camera-only scenes for `camera`; for `mixed` moving objects, in a share of the videos under a
     moving camera.
 
@@ -84,16 +88,15 @@ def plan_scenes(split: Split, params: Params) -> list[Scene]:
             f"below {scenes.PRETRAIN_SEEDS // (2 * SEEDS_PER_SPLIT)}, or training would meet other stages' scenes"
         )
     first = seed * 2 * SEEDS_PER_SPLIT + (SEEDS_PER_SPLIT if split == "camera" else 0)
-    made_by = recipe(
-        [scenes, video, tracking], settings=[settings.width, settings.height, settings.fps, settings.movers]
-    )
+    shaping = [settings.width, settings.height, settings.fps, settings.movers]
+    made_by = recipe(code_of(draw_video), settings=shaping)
     low, high = settings.frames
     plan = []
     for index in range(count):
         kind, number = _kind(split, index, settings.moving_camera), first + index
         frames = int(np.random.default_rng([number, 1]).integers(low, high + 1))
         name = item_id(made_by, kind, number, frames)
-        plan.append(Scene(kind, number, frames, settings, name, videos_folder(split)))
+        plan.append(SceneJob(kind, number, frames, settings, name, videos_folder(split)))
     return plan
 
 
@@ -104,7 +107,7 @@ def _kind(split: Split, index: int, moving_camera: float) -> "scenes.Kind":
     return "mixed" if int((index + 1) * moving_camera) > int(index * moving_camera) else "object"
 
 
-def draw_video(item: Scene) -> dict:
+def draw_video(item: SceneJob) -> dict:
     """Render a scene and its true tracks, unless they are there; return its row of the manifest."""
     import torch
 
@@ -114,17 +117,17 @@ def draw_video(item: Scene) -> dict:
     scene = scenes.sample_scenes([item.kind], item.frames, [item.seed], item.settings.movers)
     path, truth = item.folder / f"{item.name}.mp4", item.folder / f"{item.name}.npz"
     if not truth.exists():
-        points = torch.from_numpy(tracking.point_grid(width, height, TRUTH_GRID))
+        points = torch.from_numpy(geometry.point_grid(width, height, TRUTH_GRID))
         tracks, visibility = scenes.true_tracks(scene, points[None], width, height)
         write_tracks(truth, tracks[0].numpy(), visibility[0].numpy())
     if not path.exists():
-        frames = (scenes.render(scene, width, height)[0] * 255).round().byte().permute(0, 2, 3, 1).numpy()
-        write_atomically(path, video.encode_mp4(frames, item.settings.fps))
+        frames = to_uint8(scenes.render(scene, width, height)[0])
+        write_atomically(path, write.encode_mp4(frames, item.settings.fps))
     facts = {"content": content_hash(path), "caption": scenes.scene_captions(scene)[0], "truth": truth.name}
     return _row(f"{item.kind}-{item.seed}.mp4", path, **facts)
 
 
-def take_video(item: Listed) -> dict:
+def take_video(item: VideoJob) -> dict:
     """Copy or fetch a video and its poses, unless they are there; return its row of the manifest.
 
     Raises:
@@ -160,13 +163,13 @@ def _list_source(split: Split, params: Params, copies: LocalCopies) -> list[Sour
             return list_realestate10k(collect.realestate10k, copies)
 
 
-def _crashed_scene(item: Scene) -> dict:
+def _crashed_scene(item: SceneJob) -> dict:
     return _row(f"{item.kind}-{item.seed}.mp4", None, reason="drawing it crashed")
 
 
-def _crashed_video(item: Listed) -> dict:
+def _crashed_video(item: VideoJob) -> dict:
     return _row(item.source.video, None, caption=item.source.caption, reason="copying it crashed")
 
 
 if __name__ == "__main__":
-    run_split_stage("stages.collect")
+    run_stage("stages.collect")

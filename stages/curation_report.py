@@ -5,7 +5,6 @@ Writes metrics/curation.json and reports/curation/index.html.
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,23 @@ from PIL import Image
 
 from models.curation import pictures
 from models.curation.report import (
-    Figure,
+    CaptionedPicture,
     Pictures,
     histograms,
     reasons,
     split_figures,
     with_durations,
-    write_report,
+    write_curation_report,
 )
-from models.video import read_video
-from stages.contracts import (
-    ContractError,
-    clips_folder,
-    curated_clips,
-    read_clips,
-    read_draws,
-    read_tracks,
-)
-from stages.items import write_atomically
-from stages.locks import only_run
-from stages.params import SPLITS, Params, ParamsError, Split, load_params
-from stages.tracking import THROUGHPUT_FILE, timed
+from models.video.read import read_video
+from stages.data.arrays import read_draws, read_tracks
+from stages.data.curated import curated_clips
+from stages.data.items import write_atomically
+from stages.data.paths import clips_folder
+from stages.data.tables import read_clips
+from stages.params import SPLITS, Params, Split
+from stages.run.command import run_stage
+from stages.run.timing import THROUGHPUT_FILE
 
 METRICS = Path("metrics/curation.json")
 REPORT = Path("reports/curation")
@@ -51,13 +46,13 @@ def run(params: Params) -> None:
     for split in SPLITS:
         rows = with_durations(read_clips(split), params.video.clip_frames)
         figures[split], charts[split], why[split] = split_figures(rows), histograms(rows), reasons(rows)
-        shown[split] = draw(split, rows, params)
+        shown[split] = draw_split(split, rows, params)
     write_atomically(METRICS, (json.dumps(figures, indent=2) + "\n").encode())
     throughput = json.loads(THROUGHPUT_FILE.read_text(encoding="utf-8")) if THROUGHPUT_FILE.exists() else {}
-    write_report(REPORT / "index.html", figures, charts, why, shown, throughput)
+    write_curation_report(REPORT / "index.html", figures, charts, why, shown, throughput)
 
 
-def draw(split: Split, rows: pd.DataFrame, params: Params) -> Pictures:
+def draw_split(split: Split, rows: pd.DataFrame, params: Params) -> Pictures:
     """Draw the pictures of a split below REPORT, of clips spread over the motion scores."""
     settings, folder = params.curation_report, clips_folder(split)
     kept = _spread(rows[rows["status"] == "kept"], settings.sheets)
@@ -91,22 +86,18 @@ def _spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     return ordered.iloc[np.unique(np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int))]
 
 
-def _strip(split: Split, row: Any, video: Path) -> Figure:
+def _strip(split: Split, row: Any, video: Path) -> CaptionedPicture:
     measures = f"motion {row.motion_score:.0f}, camera: {row.camera}, interval {row.interval}"
     lines = [row.video, measures, *([row.reason] if row.reason else [])]
     return _save(pictures.strip(read_video(video)[0]), f"{split}-{row.clip_id}.jpg", lines)
 
 
-def _save(image: Image.Image, name: str, lines: list[str]) -> Figure:
+def _save(image: Image.Image, name: str, lines: list[str]) -> CaptionedPicture:
     folder = REPORT / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     image.save(folder / name, quality=QUALITY)
-    return Figure(f"pictures/{name}", [line for line in lines if line])
+    return CaptionedPicture(f"pictures/{name}", [line for line in lines if line])
 
 
 if __name__ == "__main__":
-    try:
-        with only_run("curation_report"), timed("curation_report"):
-            run(load_params())
-    except (ParamsError, ContractError) as error:
-        sys.exit(f"curation_report: {error}")
+    run_stage("stages.curation_report")

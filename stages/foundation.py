@@ -6,33 +6,28 @@ Copies `foundation.source`, or assembles the published parts that `foundation.ba
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
-from models.foundation import SUBFOLDERS, Foundation, FoundationError
-from models.hub import assemble_foundation
-from models.latent_space import FILE_NAME
-from stages.items import content_hash
-from stages.locks import only_run
-from stages.params import ParamsError, load_params
-from stages.tracking import timed
-
-OUTPUT = Path("artifacts/foundation")
+from models.networks.foundation import SUBFOLDERS, Foundation
+from models.networks.latent_space import FILE_NAME
+from models.origins.hub import assemble_foundation
+from stages.data.items import content_hash, write_atomically
+from stages.data.paths import FOUNDATION
+from stages.params import Params
+from stages.run.command import run_stage
 
 
-def main() -> None:
-    try:
-        settings = load_params().foundation
-        OUTPUT.mkdir(parents=True, exist_ok=True)
-        if settings.source is not None:
-            copy_foundation(Path(settings.source), OUTPUT)
-        else:
-            assert settings.base and settings.motion_adapter and settings.image_controlnet
-            assemble_foundation(settings.base, settings.motion_adapter, settings.image_controlnet).save(OUTPUT)
-    except (FoundationError, ParamsError, OSError) as error:
-        sys.exit(f"foundation: {error}")
-    weights = {path.relative_to(OUTPUT).as_posix(): content_hash(path) for path in OUTPUT.rglob("*.safetensors")}
-    (OUTPUT / "weights.json").write_text(json.dumps(weights, indent=2, sort_keys=True) + "\n")
+def run(params: Params) -> None:
+    settings = params.foundation
+    FOUNDATION.mkdir(parents=True, exist_ok=True)
+    if settings.source is not None:
+        copy_foundation(Path(settings.source), FOUNDATION)
+    else:
+        assert settings.base and settings.motion_adapter and settings.image_controlnet
+        assemble_foundation(settings.base, settings.motion_adapter, settings.image_controlnet).save(FOUNDATION)
+    files = sorted(FOUNDATION.rglob("*.safetensors"))
+    weights = {path.relative_to(FOUNDATION).as_posix(): content_hash(path) for path in files}
+    write_atomically(FOUNDATION / "weights.json", (json.dumps(weights, indent=2, sort_keys=True) + "\n").encode())
 
 
 def copy_foundation(source: Path, output: Path) -> None:
@@ -49,5 +44,4 @@ def copy_foundation(source: Path, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    with only_run("foundation"), timed("foundation"):
-        main()
+    run_stage("stages.foundation")

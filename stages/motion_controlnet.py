@@ -4,19 +4,18 @@ Beside the frozen foundation, a fresh one or from `motion_controlnet.start`. Out
 diffusers' layout, and its curves.
 """
 
-from pathlib import Path
-
 import numpy as np
 
-from models.foundation import Foundation
-from models.networks import MotionControlNet as ControlNet
-from models.networks import motion_controlnet_like
-from stages.params import MotionControlNet, Params, ParamsError
-from stages.training import FOUNDATION, Job, Listener, run_training_stage, train
-from stages.training_items import Strokes, TrainingItems
-from stages.validation import Validation
-
-OUTPUT = Path("artifacts/motion_controlnet")
+from models.networks.foundation import Foundation
+from models.networks.networks import MotionControlNet, motion_controlnet_like
+from stages.data.paths import FOUNDATION, MOTION_CONTROLNET
+from stages.params import MotionControlNetParams, Params, ParamsError
+from stages.train.checkpoint import shaping
+from stages.train.items import StrokeKind, TrainingItems
+from stages.train.launch import run_training_stage
+from stages.train.loop import Job, Listener, train
+from stages.train.start import read_start
+from stages.train.validation import Validation
 
 
 def run(params: Params, tracker: Listener) -> None:
@@ -29,15 +28,16 @@ def run(params: Params, tracker: Listener) -> None:
         settings.dense_steps + settings.sparse_steps,
         network,
         list(network.parameters()),
-        TrainingItems("mixed", params, settings, lambda item: strokes(item, settings)),
+        TrainingItems("mixed", params, settings, lambda item: stroke_kind_by_step(item, settings)),
         Validation("mixed", params, settings),
-        save=lambda: network.save_pretrained(OUTPUT),
+        save=lambda: network.save_pretrained(MOTION_CONTROLNET),
+        shaped_by=shaping(run, "mixed"),
         patient_until=settings.dense_steps + settings.sparse_warmup_steps,
     )
-    train(job, foundation, OUTPUT, tracker)
+    train(job, foundation, MOTION_CONTROLNET, tracker)
 
 
-def first_weights(settings: MotionControlNet, foundation: Foundation) -> ControlNet:
+def first_weights(settings: MotionControlNetParams, foundation: Foundation) -> MotionControlNet:
     """What training begins with: the weights in `settings.start`, or a fresh network beside the foundation.
 
     Raises:
@@ -62,17 +62,7 @@ def first_weights(settings: MotionControlNet, foundation: Foundation) -> Control
     return start
 
 
-def read_start(folder: str) -> ControlNet:
-    """The network in `motion_controlnet.start`. Raises ParamsError if there is none."""
-    try:
-        return ControlNet.from_pretrained(folder)
-    except OSError as error:
-        raise ParamsError(
-            f"params.yaml: motion_controlnet.start: {folder}: no motion ControlNet in diffusers' layout; set it to null"
-        ) from error
-
-
-def strokes(item: int, settings: MotionControlNet) -> Strokes:
+def stroke_kind_by_step(item: int, settings: MotionControlNetParams) -> StrokeKind:
     """Dense in the first steps, then sparse; during the warm-up between them, sparse in a rising share of the steps."""
     step = item // settings.batch_size
     share = (step - settings.dense_steps + 1) / (settings.sparse_warmup_steps + 1)
@@ -80,4 +70,4 @@ def strokes(item: int, settings: MotionControlNet) -> Strokes:
 
 
 if __name__ == "__main__":
-    run_training_stage("motion_controlnet", OUTPUT, run)
+    run_training_stage("motion_controlnet", MOTION_CONTROLNET, run)

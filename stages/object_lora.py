@@ -3,27 +3,25 @@
 theta_mixed = theta_0 + sg[dtheta_cam] + dtheta_obj, optimised for L_mixed + weight * L_ortho.
 """
 
-from pathlib import Path
-
 from torch import Tensor
 
-from models.foundation import Foundation
-from models.lora import add_lora, fold_lora, load_lora, save_lora
-from models.networks import MotionControlNet
-from models.orthogonal_loss import orthogonal_loss
-from stages import camera_lora, motion_controlnet
+from models.lora.orthogonal_loss import orthogonal_loss
+from models.lora.sets import add_lora, fold_lora, load_lora, save_lora
+from models.networks.foundation import Foundation
+from models.networks.networks import MotionControlNet
+from stages.data.paths import CAMERA_LORA, FOUNDATION, MOTION_CONTROLNET, OBJECT_LORA
 from stages.params import Params
-from stages.training import FOUNDATION, Job, Listener, run_training_stage, train
-from stages.training_items import TrainingItems
-from stages.validation import Validation
-
-OUTPUT = Path("artifacts/object_lora")
+from stages.train.checkpoint import shaping
+from stages.train.items import TrainingItems
+from stages.train.launch import run_training_stage
+from stages.train.loop import Job, Listener, train
+from stages.train.validation import Validation
 
 
 def run(params: Params, tracker: Listener) -> None:
     settings = params.object_lora
-    network = MotionControlNet.from_pretrained(motion_controlnet.OUTPUT)
-    load_lora(network, "camera", camera_lora.OUTPUT)
+    network = MotionControlNet.from_pretrained(MOTION_CONTROLNET)
+    load_lora(network, "camera", CAMERA_LORA)
     parameters = add_lora(network, "object", settings.rank, settings.seed)
     fold_lora(network, "camera")
     items = TrainingItems("mixed", params, settings, lambda item: "sparse")
@@ -41,11 +39,12 @@ def run(params: Params, tracker: Listener) -> None:
         parameters,
         items,
         Validation("mixed", params, settings),
-        save=lambda: save_lora(network, "object", OUTPUT),
+        save=lambda: save_lora(network, "object", OBJECT_LORA),
+        shaped_by=shaping(run, "mixed"),
         extra_loss=extra_loss,
     )
-    train(job, Foundation.load(FOUNDATION), OUTPUT, tracker)
+    train(job, Foundation.load(FOUNDATION), OBJECT_LORA, tracker)
 
 
 if __name__ == "__main__":
-    run_training_stage("object_lora", OUTPUT, run)
+    run_training_stage("object_lora", OBJECT_LORA, run)

@@ -1,5 +1,7 @@
 """`params.yaml` as typed, validated objects: the one place where parameters are read.
 
+from models.errors import UserError
+from models.estimators import Kind
 from stages.params import load_params
 params = load_params()          # ./params.yaml
 params.clips.interval           # (1, 16)
@@ -11,6 +13,9 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.errors import UserError
+from models.estimators import Kind
 
 Split = Literal["mixed", "camera"]
 SPLITS: tuple[Split, Split] = ("mixed", "camera")
@@ -27,7 +32,7 @@ Seed = Annotated[int, Field(ge=0)]
 Range = Annotated[tuple[Count, Count], Field(description="[lowest, highest]")]
 
 
-class ParamsError(ValueError):
+class ParamsError(UserError):
     """A parameter file that cannot be used; the message names file, key and remedy."""
 
 
@@ -53,7 +58,7 @@ class PerSplit(Section, Generic[T]):
         return getattr(self, split)
 
 
-class Video(Section):
+class VideoParams(Section):
     width: Annotated[int, Field(ge=32, multiple_of=8)]
     height: Annotated[int, Field(ge=32, multiple_of=8)]
     clip_frames: Annotated[int, Field(ge=2)]
@@ -67,7 +72,7 @@ class Video(Section):
         return self
 
 
-class Synthetic(Section):
+class SyntheticParams(Section):
     mixed: Count
     camera: Count
     moving_camera: Share
@@ -78,29 +83,29 @@ class Synthetic(Section):
     fps: Count
 
 
-class WebVid(Section):
+class WebVidParams(Section):
     csv: str
     videos: str
 
 
-class RealEstate10K(Section):
+class RealEstate10KParams(Section):
     cameras: str
     videos: str
 
 
-class Collect(Section):
+class CollectParams(Section):
     source: Source | PerSplit[Source]
     seed: Seed
-    synthetic: Synthetic
+    synthetic: SyntheticParams
     folder: PerSplit[str]
-    webvid: WebVid
-    realestate10k: RealEstate10K
+    webvid: WebVidParams
+    realestate10k: RealEstate10KParams
 
     def source_of(self, split: Split) -> Source:
         return self.source if isinstance(self.source, str) else self.source[split]
 
 
-class Quality(Section):
+class QualityParams(Section):
     """Limits beyond which a clip is dropped; null switches a check off."""
 
     max_black: Share | None
@@ -109,31 +114,31 @@ class Quality(Section):
     min_sharpness: Positive | None
 
 
-class Camera(Section):
+class CameraParams(Section):
     static_below: Share
     classes: PerSplit[Annotated[list[CameraClass], Field(min_length=1)] | None]
     max_object_share: PerSplit[Share | None]
     max_class_share: PerSplit[Share | None]
 
 
-class Raft(Section):
+class RaftParams(Section):
     """weights: a file of torchvision's; null asks the hub."""
 
     model: Literal["large", "small"]
     weights: str | None
 
 
-class Clips(Section):
+class ClipsParams(Section):
     seed: Seed
     cuts: Literal["adaptive", "content"]
     margin: Annotated[int, Field(ge=0)]
     crop_bars: bool
     flow: Literal["raft", "dis"]
-    raft: Raft
+    raft: RaftParams
     interval: Range
     near_duplicates: Annotated[float, Field(ge=0, le=64)] | None
-    quality: Quality
-    camera: Camera
+    quality: QualityParams
+    camera: CameraParams
     drop_share: PerSplit[Share]
     held_out: Share
 
@@ -142,35 +147,35 @@ class Clips(Section):
         return self.raft.model_dump() if self.flow == "raft" else {}
 
 
-class Captions(Section):
+class CaptionsParams(Section):
     estimator: Literal["blip2", "none"]
     model: str
 
 
-class CoTracker(Section):
+class CoTrackerParams(Section):
     """weights: a checkpoint file; null asks torch hub."""
 
     model: Literal["cotracker3_offline", "cotracker2"]
     weights: str | None
 
 
-class Tracks(Section):
+class TracksParams(Section):
     estimator: Literal["cotracker", "lucas_kanade"]
     grid: Annotated[int, Field(ge=2)]
-    cotracker: CoTracker
+    cotracker: CoTrackerParams
 
     def options(self) -> dict[str, Any]:
         """What the estimator's `load` is given."""
         return self.cotracker.model_dump() if self.estimator == "cotracker" else {}
 
 
-class SparseFlows(Section):
+class SparseFlowsParams(Section):
     seed: Seed
     draws: Count
     max_tracks: Count
 
 
-class TrackQuality(Section):
+class TrackQualityParams(Section):
     scenes: Count
     width: Annotated[int, Field(ge=32)]
     height: Annotated[int, Field(ge=32)]
@@ -179,12 +184,12 @@ class TrackQuality(Section):
     object_step: Positive
 
 
-class CurationReport(Section):
+class CurationReportParams(Section):
     sheets: Count
     examples: Count
 
 
-class Pretrain(Section):
+class PretrainParams(Section):
     seed: Seed
     output: str
     codec_images: Count
@@ -211,7 +216,7 @@ class Pretrain(Section):
     validate_every: Count
 
 
-class Foundation(Section):
+class FoundationParams(Section):
     source: str | None
     base: str | None
     motion_adapter: str | None
@@ -227,18 +232,18 @@ class Foundation(Section):
         return self
 
 
-class Latents(Section):
+class LatentsParams(Section):
     batch_size: Count
 
 
-class Validation(Section):
+class ValidationParams(Section):
     every: Count
     clips: Count
     sampler_steps: Count
     patience: Count | None
 
 
-class Training(Section):
+class TrainingParams(Section):
     """What the three trained stages share. `source`: a folder whose weights are taken, and nothing is trained."""
 
     source: str | None
@@ -252,10 +257,10 @@ class Training(Section):
     mixed_precision: Precision
     micro_batch_size: Count
     gradient_checkpointing: bool
-    validation: Validation
+    validation: ValidationParams
 
 
-class MotionControlNet(Training):
+class MotionControlNetParams(TrainingParams):
     """`start`: a folder whose weights training begins with; null: the image ControlNet's encoder, outputs at zero."""
 
     start: str | None
@@ -266,21 +271,21 @@ class MotionControlNet(Training):
     sparse_steps: Annotated[int, Field(ge=0)]
 
 
-class Lora(Training):
+class LoraParams(TrainingParams):
     rank: Count
     steps: Count
 
 
-class CameraLora(Lora):
+class CameraLoraParams(LoraParams):
     single_stroke_share: Share
 
 
-class ObjectLora(Lora):
+class ObjectLoraParams(LoraParams):
     orthogonal_loss: Literal["off", "identity", "orthogonal"]
     orthogonal_weight: Annotated[float, Field(ge=0)]
 
 
-class Sampler(Section):
+class SamplerParams(Section):
     num_inference_steps: Count
     guidance_scale: Annotated[float, Field(ge=1)]
     trajectory_guidance_scale: float | None
@@ -289,7 +294,7 @@ class Sampler(Section):
     residual_interval: Count
 
 
-class Evaluate(Section):
+class EvaluateParams(Section):
     seed: Seed
     images: Count
     trajectory_guidance_scales: Annotated[list[float], Field(min_length=1)]
@@ -299,23 +304,23 @@ class Evaluate(Section):
     batch_size: Count
 
 
-class PersonalLora(Section):
+class PersonalLoraParams(Section):
     """A community LoRA that the registered model gets (Sec 3.2)."""
 
     path: str
     weight: float
 
 
-class Register(Section):
+class RegisterParams(Section):
     model_name: str
     alias: str
     max_cam_mc_ratio: Positive
     max_obj_mc_ratio: Positive
     checkpoint: str | None
-    personal_loras: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], PersonalLora]
+    personal_loras: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], PersonalLoraParams]
 
 
-class Compute(Section):
+class ComputeParams(Section):
     backend: Literal["serial", "processes", "dask"]
     workers: Count | None
     address: str | None
@@ -328,39 +333,49 @@ class Compute(Section):
         return self
 
 
-class MLflow(Section):
+class MLflowParams(Section):
     tracking_uri: str
     artifact_location: str | None  # null: where the tracking server puts them
     experiment: str
 
 
-class Flows(Section):
+class FlowsParams(Section):
     gpu_slots: Count
     git_commit: bool
 
 
 class Params(Section):
     profile: str
-    video: Video
-    collect: Collect
-    clips: Clips
-    captions: Captions
-    tracks: Tracks
-    sparse_flows: SparseFlows
-    track_quality: TrackQuality
-    curation_report: CurationReport
-    pretrain: Pretrain
-    foundation: Foundation
-    latents: Latents
-    motion_controlnet: MotionControlNet
-    camera_lora: CameraLora
-    object_lora: ObjectLora
-    sampler: Sampler
-    evaluate: Evaluate
-    register_: Annotated[Register, Field(alias="register")]
-    compute: Compute
-    mlflow: MLflow
-    flows: Flows
+    video: VideoParams
+    collect: CollectParams
+    clips: ClipsParams
+    captions: CaptionsParams
+    tracks: TracksParams
+    sparse_flows: SparseFlowsParams
+    track_quality: TrackQualityParams
+    curation_report: CurationReportParams
+    pretrain: PretrainParams
+    foundation: FoundationParams
+    latents: LatentsParams
+    motion_controlnet: MotionControlNetParams
+    camera_lora: CameraLoraParams
+    object_lora: ObjectLoraParams
+    sampler: SamplerParams
+    evaluate: EvaluateParams
+    register_: Annotated[RegisterParams, Field(alias="register")]
+    compute: ComputeParams
+    mlflow: MLflowParams
+    flows: FlowsParams
+
+    def estimator(self, kind: Kind) -> str:
+        """The name of the estimator of a kind."""
+        names: dict[Kind, str] = {
+            "cuts": self.clips.cuts,
+            "flow": self.clips.flow,
+            "tracks": self.tracks.estimator,
+            "captions": self.captions.estimator,
+        }
+        return names[kind]
 
     @model_validator(mode="after")
     def _ranges_rise(self):

@@ -9,28 +9,33 @@ import importlib.metadata
 import io
 import json
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
 
-from models.personalisation import PersonalisationError
-from models.pipeline import CHECKPOINT_FILE, PERSONAL_FOLDER, SETTINGS_FILE, ImageConductorPipeline, Settings
+from models.pixels import to_uint8
+from models.sampling.pipeline import ImageConductorPipeline
+from models.sampling.saved_model import CHECKPOINT_FILE, copy_personal_files, write_settings
+from models.sampling.settings import Settings
 from models.scenes import render, sample_scenes
-from stages.items import weight_files, write_atomically
-from stages.locks import only_run
-from stages.params import Params, ParamsError, Register, load_params
-from stages.tracking import connect, newest_run, provenance, stage_run, weights_hash
+from stages.data.items import weight_files, write_atomically
+from stages.data.paths import (
+    CAMERA_LORA,
+    EVALUATION,
+    FOUNDATION,
+    MODEL,
+    MOTION_CONTROLNET,
+    OBJECT_LORA,
+    REGISTRATION,
+)
+from stages.params import Params, RegisterParams
+from stages.run.command import run_stage
+from stages.run.mlflow_runs import connect, newest_run, provenance, stage_run, weights_hash
 
-FOUNDATION = Path("artifacts/foundation")
-TRAINED = tuple(Path("artifacts") / name for name in ("motion_controlnet", "camera_lora", "object_lora"))
-MODEL = Path("artifacts/model")
-EVALUATION = Path("metrics/evaluation.json")
-REGISTRATION = Path("metrics/registration.json")
+TRAINED = (MOTION_CONTROLNET, CAMERA_LORA, OBJECT_LORA)
 CODE = Path("models")
 SERVING_PACKAGES = (
     "accelerate av diffusers mlflow numpy opencv-python-headless peft pillow pydantic safetensors scipy tokenizers "
@@ -86,19 +91,15 @@ def assemble(folder: Path, params: Params) -> None:
     video = params.video.model_dump(include={"width", "height", "frames", "fps"})
     chosen = params.register_
     personal = {name: lora.weight for name, lora in chosen.personal_loras.items()}
-    settings = Settings(**video, **params.sampler.model_dump(), personal_loras=personal)
-    write_atomically(folder / SETTINGS_FILE, (json.dumps(asdict(settings), indent=2) + "\n").encode())
+    write_settings(folder, Settings(**video, **params.sampler.model_dump(), personal_loras=personal))
     if chosen.checkpoint:
         shutil.copyfile(chosen.checkpoint, folder / CHECKPOINT_FILE)
-    if personal:
-        (folder / PERSONAL_FOLDER).mkdir()
-    for name, lora in chosen.personal_loras.items():
-        shutil.copyfile(lora.path, folder / PERSONAL_FOLDER / f"{name}.safetensors")
+    copy_personal_files(folder, {name: Path(lora.path) for name, lora in chosen.personal_loras.items()})
     if chosen.checkpoint or personal:
         ImageConductorPipeline.from_pretrained(folder)  # files that do not fit fail here, by name
 
 
-def judge(evaluation: Mapping[str, Any], settings: Register) -> dict[str, Check]:
+def judge(evaluation: Mapping[str, Any], settings: RegisterParams) -> dict[str, Check]:
     """The trajectory errors of the two LoRAs against those of a still copy."""
     return {
         "cam_mc": _check(evaluation["cam_mc"], "camera_lora", settings.max_cam_mc_ratio),
@@ -121,7 +122,7 @@ def log_and_register(params: Params, moved: bool, decision: Mapping[str, Any]) -
         request = example_request(params)
         info = mlflow.pyfunc.log_model(
             name="model",
-            python_model=str(CODE / "pyfunc.py"),
+            python_model=str(CODE / "serving" / "pyfunc.py"),
             artifacts={"model": str(MODEL)},
             code_paths=[str(CODE)],
             input_example=[request],
@@ -145,7 +146,7 @@ def example_request(params: Params) -> dict[str, Any]:
     width, height = params.video.width, params.video.height
     frame = render(sample_scenes(["object"], 1, [0]), width, height)[0, 0]
     picture = io.BytesIO()
-    _to_image(frame).save(picture, "PNG")
+    Image.fromarray(to_uint8(frame)).save(picture, "PNG")
     return {
         "image": base64.b64encode(picture.getvalue()).decode(),
         "trajectories": [[[width / 2, height / 2], [width * 3 / 4, height / 2]]],
@@ -175,13 +176,5 @@ def _links(experiment: str) -> dict[str, str]:
     return hashes | {name: run for name, run in makers.items() if run}
 
 
-def _to_image(frame: Tensor) -> Image.Image:
-    return Image.fromarray((frame.permute(1, 2, 0) * 255).round().byte().numpy())
-
-
 if __name__ == "__main__":
-    try:
-        with only_run("register"):
-            run(load_params())
-    except (ParamsError, PersonalisationError, FileNotFoundError) as error:
-        sys.exit(f"register: {error}")
+    run_stage("stages.register")

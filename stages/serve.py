@@ -8,7 +8,7 @@ import os
 import sys
 
 from stages.params import ParamsError, load_params
-from stages.tracking import connect
+from stages.run.mlflow_runs import connect
 
 
 def main() -> None:

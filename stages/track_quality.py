@@ -6,7 +6,6 @@ Procedural scenes at a benchmark's size and speed; figures as in TAP-Vid (Doersc
 """
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +13,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from models.curation.tracking import point_grid
-from models.estimators import EstimatorUnavailable, load_estimator
+from models.estimators import load_estimator
+from models.geometry import point_grid
 from models.metrics import tap_vid
+from models.pixels import to_uint8
 from models.scenes import Scenes, render, sample_scenes, true_tracks
-from stages.items import write_atomically
-from stages.locks import only_run
-from stages.params import Params, ParamsError, load_params
-from stages.tracking import timed
+from stages.data.items import write_atomically
+from stages.params import Params
+from stages.run.command import run_stage
 
 METRICS = Path("metrics/tracks.json")
 CAMERA_STEP, OBJECT_STEP = 0.05, 0.07  # frame heights a frame: the fastest pan and object of models/scenes.py
@@ -40,7 +39,7 @@ def run(params: Params) -> dict[str, float]:
             settings.object_step / settings.height / OBJECT_STEP,
         )
         truth, seen = true_tracks(scene, torch.from_numpy(grid)[None], settings.width, settings.height)
-        video = (render(scene, settings.width, settings.height)[0] * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        video = to_uint8(render(scene, settings.width, settings.height)[0])
         tracks, visibility = follow(video, grid)
         rows.append(tap_vid(tracks, visibility, truth[0].numpy(), seen[0].numpy()))
     figures = {name: round(float(np.nanmean([row[name] for row in rows])), 4) for name in rows[0]}
@@ -57,8 +56,4 @@ def at_speed(scenes: Scenes, camera: float, objects: float) -> Scenes:
 
 
 if __name__ == "__main__":
-    try:
-        with only_run("track_quality"), timed("track_quality"):
-            run(load_params())
-    except (ParamsError, EstimatorUnavailable) as error:
-        sys.exit(f"track_quality: {error}")
+    run_stage("stages.track_quality")

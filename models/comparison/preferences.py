@@ -63,7 +63,7 @@ def strengths(wins: np.ndarray) -> np.ndarray:
     return strength
 
 
-def as_text(figures: Mapping[str, Any]) -> str:
+def preferences_as_text(figures: Mapping[str, Any]) -> str:
     """The figures as lines of text."""
     lines = [f"{figures['participants']} participants; {figures['interval']}"]
     for question, by_method in figures["questions"].items():

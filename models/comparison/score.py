@@ -10,16 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from models.branches import Lora
 from models.comparison.videos import Item, find_items
-from models.curation.tracking import inside_frame
 from models.estimators import PointTracker
 from models.evaluation.agreement import ranking_agreement
 from models.evaluation.figures import error_entry
+from models.evaluation.look import colour_drift, detail_kept
 from models.evaluation.paper import TABLE_1
-from models.metrics import VideoError, colour_drift, detail_kept, still_error, trajectory_error
-from models.trajectories import load_trajectories, stroke_tracks
-from models.video import frame_seconds, read_video
+from models.geometry import inside_frame
+from models.metrics import MotionError, still_error, trajectory_error
+from models.modes import Lora
+from models.strokes.trajectories import load_trajectories, stroke_tracks
+from models.video.read import frame_seconds, read_video
 
 METRICS: dict[Lora, str] = {"camera": "cam_mc", "object": "obj_mc"}
 QUOTED = "quoted from the paper's Table 1: other pictures, other trajectories, another tracker; beside, not against"
@@ -27,7 +28,7 @@ UNEVEN = 1.5
 INTERVAL = "95 %, cluster bootstrap over pictures: the folders that videos are in, or each video where there are none"
 
 
-def score(
+def score_videos(
     videos: Sequence[Path],
     trajectories: Path,
     mode: Lora,
@@ -80,7 +81,7 @@ def score(
     }
 
 
-def as_text(figures: Mapping[str, Any]) -> str:
+def scores_as_text(figures: Mapping[str, Any]) -> str:
     """The figures as text, the paper's beside them."""
     heads = ("method", "px", "95 %", "of still copy", "n", "failures", "kept", "second", "failures")
     lines = [[f"{figures['metric']}: {heads[0]}", *heads[1:]]]
@@ -100,8 +101,8 @@ class Scored(NamedTuple):
     """One video: errors by tracker and that of a still copy, in pixels at 384x256-equivalent; colour drift in grey
     levels and detail kept of the last frame against the first."""
 
-    errors: dict[str, VideoError]
-    still: VideoError
+    errors: dict[str, MotionError]
+    still: MotionError
     colour: float
     detail: float
 

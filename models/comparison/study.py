@@ -23,8 +23,8 @@ from werkzeug.wrappers import Response
 from models.comparison.preferences import QUESTIONS, Vote
 from models.comparison.videos import Item, find_items
 from models.drawing import draw_tracks
-from models.trajectories import load_trajectories, stroke_tracks
-from models.video import read_video
+from models.strokes.trajectories import load_trajectories, stroke_tracks
+from models.video.read import read_video
 
 SIDES = ("left", "right")
 STROKE_WIDTH = 384  # pixels that the picture with the strokes has at least

@@ -1,17 +1,19 @@
 """Data curation (Sec 2.2), one pure step per module:
 
 cuts        cut positions -> the longest consistent scene
-sampling    a run of frames at a random interval inside that scene
+frame_sampling  a run of frames at a random interval inside that scene
 quality     black bars; black, frozen, dark and blurred clips
 camera      how the camera moves
-crop        scale to cover the model's frame, centre crop, and the same for points
 motion      motion score of a clip; the share of a split that moves least
 duplicates  the same footage again
 clip        the steps above, from a video file to a clip
 selection   which clips are kept
 captioning  one caption from those of several frames
-tracking    the grid of points to track; how far each track moves
-sparse      draw a few tracks, by motion intensity
+sparse      choose a few tracks, by motion intensity
 report      the page about all that, with pictures
 subset      training or evaluation, by source video
 """
+
+from models.torchvision_ops import prepare_torchvision
+
+prepare_torchvision()

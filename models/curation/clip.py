@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 
 from models.curation.camera import camera_motion
-from models.curation.crop import CoverCrop, cover_crop
 from models.curation.cuts import inner_scene, longest_scene
 from models.curation.duplicates import FRAMES, signature
+from models.curation.frame_sampling import draw_frames
 from models.curation.motion import motion_score
 from models.curation.outcome import Clip, Dropped, Facts, Unusable, View
 from models.curation.quality import Bars, find_bars, measure_quality
-from models.curation.sampling import draw_frames
 from models.estimators import CutDetector, FlowEstimator
-from models.video import Size, VideoError, VideoInfo, read_chosen_frames, read_info, read_stamped_frames
+from models.geometry import CoverCrop, cover_crop
+from models.video.read import Size, UnreadableVideo, VideoInfo, read_chosen_frames, read_info, read_stamped_frames
 
 SCAN_LONG_SIDE = 192
 MAX_ASPECT = 8
@@ -54,7 +54,7 @@ def curate_clip(
         return _curate(Path(path), settings, detect_cuts, estimate_flow, rng, span, facts)
     except Unusable as error:
         return Dropped(error.step, str(error), facts)
-    except VideoError as error:
+    except UnreadableVideo as error:
         return Dropped("decode", str(error), facts)
 
 

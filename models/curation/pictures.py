@@ -9,8 +9,8 @@ from PIL import Image
 from torchvision.utils import flow_to_image
 
 from models.curation.sparse import NO_TRACK
+from models.denoising.flow_maps import flow_map
 from models.drawing import COLOURS
-from models.flow_maps import flow_map
 
 STRIP_FRAMES = 3
 STRIP_HEIGHT = 120

@@ -42,7 +42,7 @@ class Histogram(NamedTuple):
         return max((bar.kept + bar.dropped for bar in self.bars), default=0)
 
 
-class Figure(NamedTuple):
+class CaptionedPicture(NamedTuple):
     """file: relative to the page. lines: what is said beneath it."""
 
     file: str
@@ -50,10 +50,10 @@ class Figure(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    kept: list[Figure]
-    dropped: list[Figure]
-    tracks: list[Figure]
-    draws: list[Figure]
+    kept: list[CaptionedPicture]
+    dropped: list[CaptionedPicture]
+    tracks: list[CaptionedPicture]
+    draws: list[CaptionedPicture]
 
 
 def split_figures(rows: pd.DataFrame) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def kind_of(reason: str) -> str:
     return re.sub(r"\d+(\.\d+)?", "…", head).strip()
 
 
-def write_report(
+def write_curation_report(
     path: Path,
     figures: Mapping[str, Any],
     charts: Mapping[str, list[Histogram]],

@@ -2,9 +2,17 @@
 
 import numpy as np
 
-from models.curation.tracking import track_steps
-
 NO_TRACK = -1
+
+
+def track_steps(tracks: np.ndarray, visibility: np.ndarray) -> np.ndarray:
+    """Displacements (T - 1, N, 2) between adjacent frames, in pixels; zero where either end is invisible.
+
+    Args:
+        tracks: (T, N, 2) pixels.
+        visibility: (T, N) bool.
+    """
+    return np.diff(tracks, axis=0) * (visibility[1:] & visibility[:-1])[..., None]
 
 
 def motion_intensity(tracks: np.ndarray, visibility: np.ndarray) -> np.ndarray:
@@ -13,7 +21,7 @@ def motion_intensity(tracks: np.ndarray, visibility: np.ndarray) -> np.ndarray:
     return np.where(visibility[0], lengths, 0.0)
 
 
-def draw_tracks(
+def choose_tracks(
     tracks: np.ndarray, visibility: np.ndarray, max_tracks: int, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Draw 1..max_tracks different tracks, `draws` times, with probability = normalised motion intensity.

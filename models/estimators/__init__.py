@@ -9,11 +9,17 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
+from models.errors import UserError
+from models.torchvision_ops import prepare_torchvision
+
+prepare_torchvision()
+
 Kind = Literal["cuts", "flow", "tracks", "captions"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _MODULES: dict[Kind, dict[str, str]] = {
     "cuts": {"adaptive": "cuts_scenedetect", "content": "cuts_scenedetect"},
@@ -31,7 +37,7 @@ _MODULES: dict[Kind, dict[str, str]] = {
 _OF_GENERATED = {"lucas_kanade": "lucas_kanade_lenient"}
 
 
-class EstimatorUnavailable(RuntimeError):
+class EstimatorUnavailable(UserError):
     """Weights or code of an estimator cannot be had here; the message says what is missing and what to do."""
 
 
@@ -71,9 +77,14 @@ def load_estimator(kind: Kind, name: str, **options: Any) -> Any:
 
 def estimator_module(kind: Kind, name: str) -> ModuleType:
     """The module that implements an estimator. Raises ValueError for an unknown name."""
+    return import_module(estimator_module_name(kind, name))
+
+
+def estimator_module_name(kind: Kind, name: str) -> str:
+    """The name of the module that implements an estimator. Raises ValueError for an unknown name."""
     if name not in _MODULES[kind]:
         raise ValueError(f"{kind}: unknown estimator {name!r}; choose one of {', '.join(_MODULES[kind])}")
-    return import_module(f"{__name__}.{_MODULES[kind][name]}")
+    return f"{__name__}.{_MODULES[kind][name]}"
 
 
 def load_tracker_of_generated(name: str, **options: Any) -> PointTracker:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.curation.tracking import inside_frame
 from models.estimators import EstimatorUnavailable
+from models.geometry import inside_frame
 
 REPOSITORY = "facebookresearch/co-tracker"
 

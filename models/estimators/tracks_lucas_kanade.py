@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from models.curation.tracking import inside_frame, point_grid
+from models.geometry import inside_frame, point_grid
 
 SUPPORT_GRID = 16
 FOLLOWED_HEIGHT = 128  # Lucas-Kanade sees larger frames at a half, a third, ...: faster and no less exact

@@ -15,8 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from models.curation.tracking import inside_frame, point_grid
 from models.estimators.flow_dis import DISFlow
+from models.geometry import inside_frame, point_grid
 
 PATCH = 7 / 64  # half a patch's side, in frame heights
 NEAR = 4 / 64  # standard deviation of a place's weight over its distance from the point, in frame heights

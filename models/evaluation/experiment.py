@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from models.branches import Sampling
-from models.pipeline import ImageConductorPipeline
+from models.denoising.strokes import Strokes
+from models.modes import SamplingMode
+from models.pixels import to_uint8
+from models.sampling.pipeline import ImageConductorPipeline
 
 
 @dataclass(frozen=True)
@@ -17,17 +19,17 @@ class Method:
     """A row of the table: how the sampler is run. `guidance` is l_trajs of Eq. 5; None is plain guidance."""
 
     name: str
-    mode: Sampling
+    mode: SamplingMode
     guidance: float | None = None
 
 
 PLAIN = (
     Method("no_control", "none"),
-    Method("controlnet", "base"),
+    Method("controlnet", "controlnet"),
     Method("camera_lora", "camera"),
     Method("object_lora", "object"),
 )
-START = Method("start", "base")  # the motion ControlNet that training began with
+START = Method("start", "controlnet")  # the motion ControlNet that training began with
 
 
 def guided(trajectory_guidance_scales: list[float]) -> list[Method]:
@@ -61,7 +63,7 @@ class Case:
         return moved[:, 0] if np.allclose(moved, moved[:, :1], atol=1e-2) else None
 
 
-def generate(
+def generate_cases(
     pipe: ImageConductorPipeline, cases: list[Case], method: Method, seed: int, batch_size: int
 ) -> Iterator[tuple[Case, np.ndarray]]:
     """Each case with its video (T, H, W, 3) uint8. A case has the same noise under every method."""
@@ -78,11 +80,6 @@ def generate(
                     yield case, video
 
 
-def to_uint8(frames: Tensor) -> np.ndarray:
-    """(..., 3, H, W) in 0..1 to (..., H, W, 3) uint8."""
-    return (frames.float().clamp(0, 1) * 255).round().byte().movedim(-3, -1).cpu().numpy()
-
-
 @torch.no_grad()
 def _videos(pipe: ImageConductorPipeline, batch: list[Case], method: Method, seed: int, null: Tensor) -> np.ndarray:
     first = torch.stack([case.first_latents for case in batch])
@@ -91,8 +88,7 @@ def _videos(pipe: ImageConductorPipeline, batch: list[Case], method: Method, see
     latents = pipe.sample_latents(
         first,
         torch.stack([case.prompt_embeds for case in batch]),
-        tracks,
-        torch.ones(tracks.shape[:3], dtype=torch.bool),
+        {"object": Strokes.visible(tracks)},
         method.mode,
         latents=noise,
         negative_prompt_embeds=null,

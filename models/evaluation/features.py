@@ -15,6 +15,8 @@ import torch
 from pytorch_fid import inception
 from torch import Tensor, nn
 
+from models.errors import UserError
+
 FRAMES_AT_ONCE = 32
 FVD_VARIANT = "I3D Kinetics-400 logits, TorchScript of StyleGAN-V"
 FID_VARIANT = "Inception 2015 pool 3, weights of pytorch-fid"
@@ -25,7 +27,7 @@ SOURCES = {
 }
 
 
-class WeightsUnusable(ValueError):
+class WeightsUnusable(UserError):
     """Weights of a feature network are missing or of another network; the message names file, key and remedy."""
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from models.evaluation.measure import Look, Measured
-from models.metrics import Following, VideoError, equivalent_pixels, interval, summarise
+from models.metrics import Following, MotionError, equivalent_pixels, interval, summarise
 
 DRIFTS = 1.0  # pixels at 384x256-equivalent: a background that moves further drifts
 
 
-def error_entry(errors: Sequence[VideoError], groups: Sequence[Hashable], seed: int) -> dict[str, Any]:
+def error_entry(errors: Sequence[MotionError], groups: Sequence[Hashable], seed: int) -> dict[str, Any]:
     """Error of one method in pixels at 384x256-equivalent, as `errors` are, and relative to the strokes."""
     px = summarise([error.px for error in errors], [error.lost for error in errors], groups, seed)
     entry = {

@@ -7,17 +7,8 @@ import numpy as np
 
 from models.estimators import PointTracker
 from models.evaluation.experiment import Case
-from models.metrics import (
-    Following,
-    VideoError,
-    against_background,
-    colour_drift,
-    detail_kept,
-    following,
-    psnr,
-    ssim,
-    trajectory_error,
-)
+from models.evaluation.look import colour_drift, detail_kept, psnr, ssim
+from models.metrics import Following, MotionError, against_background, following, trajectory_error
 
 HIGHEST_PSNR = 100.0  # dB, of equal pictures: a mean must stay finite
 
@@ -42,7 +33,7 @@ class Motion:
     alike, the last two only where the case knows their points.
     """
 
-    error: VideoError
+    error: MotionError
     strokes: Following | None
     background: Following | None
     object_alone: Following | None

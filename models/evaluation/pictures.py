@@ -12,7 +12,7 @@ from models.drawing import contact_sheet, draw_tracks, side_by_side
 from models.evaluation.experiment import Case
 from models.evaluation.measure import Measured
 from models.metrics import equivalent_pixels
-from models.video import encode_gif
+from models.video.write import encode_gif
 
 SHOWN_PICTURES = 2
 PANEL_WIDTH = 192
@@ -32,7 +32,7 @@ class Figure(NamedTuple):
     lines: tuple[str, ...] = ()
 
 
-class Section(NamedTuple):
+class ReportSection(NamedTuple):
     title: str
     note: str
     figures: list[Figure]
@@ -61,7 +61,7 @@ class Shown:
         return self._videos[key, method, case.number]
 
 
-def draw(folder: Path, results: Results, shown: Shown, tracker: str) -> list[Section]:
+def draw_report(folder: Path, results: Results, shown: Shown, tracker: str) -> list[ReportSection]:
     """Write the pictures into `folder`, emptied first; what the page shows, with numbers by `tracker`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -90,9 +90,9 @@ def draw(folder: Path, results: Results, shown: Shown, tracker: str) -> list[Sec
         ),
     ]
     return [
-        Section("Contact sheets", "One trajectory a row, time from left to right.", [s for s in sheets if s]),
+        ReportSection("Contact sheets", "One trajectory a row, time from left to right.", [s for s in sheets if s]),
         *(
-            Section(title, f"{note} Numbers by {tracker}.", _gifs(folder, *what, results, shown, tracker))
+            ReportSection(title, f"{note} Numbers by {tracker}.", _gifs(folder, *what, results, shown, tracker))
             for title, note, what in gifs
         ),
     ]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from models.evaluation.paper import TABLE_1
-from models.evaluation.pictures import Section
+from models.evaluation.pictures import ReportSection
 from models.page import render_page
 
 TITLES = {
@@ -33,7 +33,7 @@ def title_of(method: str) -> str:
     return TITLES[method]
 
 
-def write_report(path: Path, figures: dict[str, Any], sections: list[Section]) -> None:
+def write_evaluation_report(path: Path, figures: dict[str, Any], sections: list[ReportSection]) -> None:
     """Write the page for the figures of metrics/evaluation.json and the pictures."""
     template = Path(__file__).with_name("report.html.j2")
     page = render_page(

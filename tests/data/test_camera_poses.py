@@ -7,7 +7,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from stages import clips, collect
-from stages.contracts import curated_clips, poses_folder, read_clips, read_manifest, read_poses, videos_folder
+from stages.data.arrays import read_poses
+from stages.data.curated import curated_clips
+from stages.data.paths import poses_folder, videos_folder
+from stages.data.tables import read_clips, read_manifest
 from tests.data.test_curation_stages import contents, make_params, run, times, workspace  # noqa: F401
 from tests.footage import moving_texture, write_video
 

@@ -12,20 +12,12 @@ import numpy as np
 import pytest
 import yaml
 
-from models.video import read_video
+from models.video.read import read_video
 from stages import captions, clips, collect, sparse_flows, tracks
-from stages.contracts import (
-    CAPTIONS,
-    captions_file,
-    clips_folder,
-    curated_clips,
-    read_clips,
-    read_draws,
-    read_manifest,
-    read_table,
-    read_tracks,
-    videos_folder,
-)
+from stages.data.arrays import read_draws, read_tracks
+from stages.data.curated import curated_clips
+from stages.data.paths import captions_file, clips_folder, videos_folder
+from stages.data.tables import CAPTIONS, read_clips, read_manifest, read_table
 from stages.params import Params
 from tests.footage import ROOT, moving_texture, real_videos, write_broken, write_unusual, write_video
 

@@ -14,13 +14,15 @@ import dask
 import pytest
 from distributed import Client, LocalCluster, get_worker
 
-from models import video
-from stages import clips, collect, compute
+from models.video import read
+from stages import clips, collect
 from stages.clips import make_clip
-from stages.compute import map_items
-from stages.contracts import clips_folder, read_clips
-from stages.items import content_hash, temporary_file
-from stages.params import Compute, ParamsError, load_params
+from stages.data.items import content_hash, temporary_file
+from stages.data.paths import clips_folder
+from stages.data.tables import read_clips
+from stages.params import ComputeParams, ParamsError, load_params
+from stages.run import compute
+from stages.run.compute import map_items
 from tests.data.test_curation_stages import contents, make_params
 from tests.footage import ROOT, moving_texture, write_video
 
@@ -64,7 +66,7 @@ def workers(scheduler, workspace):
 
 
 def on_dask(address):
-    return Compute(backend="dask", workers=None, address=address, training_processes=None)
+    return ComputeParams(backend="dask", workers=None, address=address, training_processes=None)
 
 
 def start(program, *arguments, cwd):
@@ -103,7 +105,7 @@ def die_at_three(item):
 def hang_at_three(item):
     if item == 3:
         compute.HUNG = 0.2
-        with video.waiting():
+        with read.waiting():
             time.sleep(600)
     return where(item)
 
@@ -163,7 +165,7 @@ def clips_on_dask(monkeypatch, workers, function):
 
 
 def test_no_worker_or_none_with_a_gpu_is_an_error_that_says_how_to_start_one(scheduler, monkeypatch):
-    monkeypatch.setattr("stages.compute.SECONDS_FOR_A_WORKER", 0)
+    monkeypatch.setattr("stages.run.compute.SECONDS_FOR_A_WORKER", 0)
     with pytest.raises(ParamsError, match=f"no worker; start one .*: dask worker {scheduler} --nthreads 1$"):
         list(map_items(where, range(3), on_dask(scheduler), "t", crashed))
     with pytest.raises(ParamsError, match='no worker that offers a GPU; .* --resources "GPU=1"$'):

@@ -7,10 +7,11 @@ import pytest
 from models.curation.camera import camera_class, camera_motion
 from models.curation.clip import ClipSettings, curate_clip
 from models.curation.outcome import Clip
-from models.curation.tracking import inside_frame, point_grid
 from models.estimators import load_estimator
+from models.geometry import inside_frame, point_grid
 from models.metrics import tap_vid
-from models.video import encode_mp4, read_frames
+from models.video.read import read_frames
+from models.video.write import encode_mp4
 from tests.footage import real_videos
 
 WIDTH, HEIGHT = 384, 256

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from stages import clips, collect
-from stages.contracts import MANIFEST, read_clips, read_manifest, read_table, videos_folder
+from stages.data.paths import videos_folder
+from stages.data.tables import MANIFEST, read_clips, read_manifest, read_table
 from tests.data.test_curation_stages import contents, make_params, run, times, workspace  # noqa: F401
 from tests.footage import ROOT, moving_texture, write_broken, write_video
 

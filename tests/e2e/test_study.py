@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from werkzeug.serving import make_server
 
-from models.cli import main
 from models.comparison.preferences import QUESTIONS
 from models.comparison.study import Study, make_app, read_votes
-from models.video import encode_gif, encode_mp4
+from models.serving.cli import main
+from models.video.write import encode_gif, encode_mp4
 from tests.footage import moving_texture
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

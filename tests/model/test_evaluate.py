@@ -9,12 +9,12 @@ from PIL import Image
 
 from models.estimators import load_estimator
 from models.evaluation.agreement import ranking_agreement
-from models.evaluation.experiment import PLAIN, Case, generate, guided
+from models.evaluation.experiment import PLAIN, Case, generate_cases, guided
 from models.evaluation.figures import error_entry, following_entry, guidance_entry, look_entry
 from models.evaluation.measure import Look, Measured, Motion, measure
-from models.evaluation.pictures import Shown, draw
-from models.evaluation.report import write_report
-from models.metrics import Following, VideoError, still_error
+from models.evaluation.pictures import Shown, draw_report
+from models.evaluation.report import write_evaluation_report
+from models.metrics import Following, MotionError, still_error
 from tests.footage import moving_texture
 from tests.unit import tiny
 
@@ -34,7 +34,7 @@ def case(number: int, strokes: int = 1) -> Case:
 
 
 def videos(cases: list[Case], method: str, seed: int = 0, batch_size: int = 4) -> dict[int, np.ndarray]:
-    return {c.number: v for c, v in generate(tiny.pipeline(), cases, METHODS[method], seed, batch_size)}
+    return {c.number: v for c, v in generate_cases(tiny.pipeline(), cases, METHODS[method], seed, batch_size)}
 
 
 def test_the_methods_are_those_of_the_table():
@@ -115,12 +115,12 @@ def test_strokes_that_differ_have_no_share_to_follow():
 
 
 def test_an_entry_has_both_scales_and_what_was_kept():
-    errors = [VideoError(2.0, 8.0, False), VideoError(6.0, 8.0, True)]
+    errors = [MotionError(2.0, 8.0, False), MotionError(6.0, 8.0, True)]
     entry = error_entry(errors, ["a", "b"], seed=0)
     assert (entry["px"], entry["px_kept"], entry["relative"]) == (4, 2, 0.5)
     assert (entry["n"], entry["failures"]) == (2, 1)
     assert entry["ci95"] == [2, 6]
-    assert "relative" not in error_entry([VideoError(2.0, 0.0, False)], ["a"], seed=0)
+    assert "relative" not in error_entry([MotionError(2.0, 0.0, False)], ["a"], seed=0)
 
 
 def test_shares_are_those_of_the_videos_that_know_the_points():
@@ -133,7 +133,7 @@ def test_shares_are_those_of_the_videos_that_know_the_points():
 def guided_video(picture: int, drift: float, share: float, drift_by_other: float = 0.0) -> Measured:
     case = textured_case(number=picture, picture=str(picture))
     motions = {
-        name: Motion(VideoError(1.0, 6.0, False), Following(share, 6.0, False), Following(0.1, px, False), None)
+        name: Motion(MotionError(1.0, 6.0, False), Following(share, 6.0, False), Following(0.1, px, False), None)
         for name, px in (("t", drift), ("other", drift_by_other))
     }
     return Measured(case, motions, Look(30.0, 0.9, np.zeros(6), np.ones(6)))
@@ -173,7 +173,7 @@ def test_the_page_shows_every_figure_and_picture(tmp_path):
         results[key] = {name: [measure(c, textured(), TRACKERS, camera=False) for c in cases[:1]] for name in names}
         for name in names:
             shown.keep(key, name, cases[0], textured())
-    sections = draw(tmp_path, results, shown, "template")
+    sections = draw_report(tmp_path, results, shown, "template")
     groups, errors = ["p"] * 37, [still_error(cases[0].wanted)] * 37
     entry = error_entry([e._replace(lost=n < 30) for n, e in enumerate(errors)], groups, seed=0)
     entry |= {"second": {"px": 3.25, "ci95": [1.0, 2.0], "failures": 4}}
@@ -196,7 +196,7 @@ def test_the_page_shows_every_figure_and_picture(tmp_path):
     }
     json.dumps(figures, allow_nan=False)
     page = tmp_path / "index.html"
-    write_report(page, figures, sections)
+    write_evaluation_report(page, figures, sections)
     html = page.read_text(encoding="utf-8")
     assert html.count(">37<") >= 2 * (len(NAMES) + 3) + 5
     assert html.count("lost 30 of 37") == 2 * (len(NAMES) + 3)
@@ -214,4 +214,4 @@ def test_the_page_shows_every_figure_and_picture(tmp_path):
 
 def test_a_missing_figure_is_an_error_and_no_gap(tmp_path):
     with pytest.raises(Exception, match="profile"):
-        write_report(tmp_path / "index.html", {"seed": 0}, [])
+        write_evaluation_report(tmp_path / "index.html", {"seed": 0}, [])

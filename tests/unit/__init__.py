@@ -1,3 +1,5 @@
-"""Imports `models` first, which makes torchvision importable beside every build of torch."""
+"""Makes torchvision importable beside every build of torch, before any test imports it."""
 
-import models  # noqa: F401
+from models.torchvision_ops import prepare_torchvision
+
+prepare_torchvision()

@@ -9,8 +9,8 @@ from peft import LoraConfig
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.networks import ImageControlNet, MotionControlNet, MotionUNet
-from models.official import diffusers_state_dict
+from models.networks.networks import ImageControlNet, MotionControlNet, MotionUNet
+from models.origins.official import diffusers_state_dict
 
 FOLDER = Path(__file__).parents[3] / "shared" / "golden"
 DRAWINGS = ("lush-1", "rose-1", "tusun-1", "edge-a")

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from benchmarks.training import opencv_flow_map
-from models.flow_maps import flow_map
+from models.denoising.flow_maps import flow_map
 
 
 def test_opencv_makes_the_same_flow_maps_frame_by_frame():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.cli import main
-from models.video import read_video
+from models.serving.cli import main
+from models.video.read import read_video
 from tests.unit import tiny
 
 

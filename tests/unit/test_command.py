@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from stages import command, locks
-from stages.training import run_training_stage
+from stages.run import command, locks
+from stages.train.launch import run_training_stage
 from tests.footage import ROOT
 
-HOLD = "import sys; from stages.locks import only_run\nwith only_run(sys.argv[1]): print('held', flush=True), input()"
+HOLD = (
+    "import sys; from stages.run.locks import only_run\nwith only_run(sys.argv[1]): print('held', flush=True), input()"
+)
 SPLIT_STAGES = ("collect", "clips", "captions", "tracks", "sparse_flows", "latents")
 WHOLE_STAGES = ("pretrain", "foundation", "curation_report", "track_quality", "object_lora", "evaluate", "register")
 
@@ -43,7 +45,7 @@ def run_here(monkeypatch, stage, split):
     begun = []
     monkeypatch.setattr(f"stages.{stage}.run", lambda split, params: begun.append(split))
     monkeypatch.setattr(sys, "argv", [stage, "--split", split])
-    command.run_split_stage(f"stages.{stage}")
+    command.run_stage(f"stages.{stage}")
     return begun
 
 
@@ -80,11 +82,11 @@ def test_each_split_has_its_own_lock_and_a_killed_run_holds_none(stage, other_ru
 
 def test_a_training_stage_runs_once_and_its_launched_processes_need_no_lock(other_run, monkeypatch):
     other_run("camera_lora")
-    monkeypatch.setattr("stages.training.training_processes", lambda compute: 2)
+    monkeypatch.setattr("stages.train.launch.training_processes", lambda compute: 2)
     with pytest.raises(SystemExit, match="camera_lora: it runs already"):
         run_training_stage("camera_lora", Path("out"), lambda params, tracker: None)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr("stages.training.PartialState", lambda cpu: type("Other", (), {"is_main_process": False}))
+    monkeypatch.setattr("stages.train.launch.PartialState", lambda cpu: type("Other", (), {"is_main_process": False}))
     begun = []
     run_training_stage("camera_lora", Path("out"), lambda params, tracker: begun.append("camera_lora"))
     assert begun == ["camera_lora"]

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.cli import main
 from models.comparison.preferences import Vote, preferences, strengths
 from models.comparison.videos import find_items
 from models.estimators import load_tracker_of_generated
 from models.evaluation.paper import TABLE_1
 from models.metrics import trajectory_error
-from models.video import encode_gif, encode_mp4, read_video
+from models.serving.cli import main
+from models.video.read import read_video
+from models.video.write import encode_gif, encode_mp4
 from tests.footage import moving_texture
 
 FRAMES, STEP = 6, 2

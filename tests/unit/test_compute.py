@@ -6,14 +6,14 @@ import time
 
 import pytest
 
-from models import video
-from stages import compute
-from stages.compute import map_items
-from stages.params import Compute
+from models.video import read
+from stages.params import ComputeParams
+from stages.run import compute
+from stages.run.compute import map_items
 from tests.footage import ROOT
 
-PROCESSES = Compute(backend="processes", workers=2, address=None, training_processes=None)
-SERIAL = Compute(backend="serial", workers=None, address=None, training_processes=None)
+PROCESSES = ComputeParams(backend="processes", workers=2, address=None, training_processes=None)
+SERIAL = ComputeParams(backend="serial", workers=None, address=None, training_processes=None)
 
 
 def square(x):
@@ -35,7 +35,7 @@ def die_at_three(x):
 def hang_at_three(x):
     if x == 3:
         compute.HUNG = 0.2
-        with video.waiting():
+        with read.waiting():
             time.sleep(600)
     return x, "done"
 

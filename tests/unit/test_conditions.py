@@ -7,11 +7,11 @@ import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
 from diffusers import DDIMScheduler
 
-from models.codec import LinearCodec
-from models.conditions import REACH_SIGMA, camera_latents, carried_latents, unshuffled_flow
-from models.diffusion import draw_timesteps, training_target
-from models.flow_maps import blur, flow_map, rasterise
-from models.latent_space import LatentSpace
+from models.denoising.conditions import REACH_SIGMA, camera_latents, carried_latents, unshuffled_flow
+from models.denoising.flow_maps import blur, flow_map, rasterise
+from models.denoising.loss import draw_timesteps, training_target
+from models.networks.codec import LinearCodec
+from models.networks.latent_space import LatentSpace
 
 
 def stroke(*points):

@@ -1,19 +1,8 @@
 import numpy as np
 import pytest
 
-from stages.contracts import (
-    CAPTIONS,
-    CLIPS,
-    ContractError,
-    read_draws,
-    read_poses,
-    read_table,
-    read_tracks,
-    write_draws,
-    write_poses,
-    write_table,
-    write_tracks,
-)
+from stages.data.arrays import read_draws, read_poses, read_tracks, write_draws, write_poses, write_tracks
+from stages.data.tables import CAPTIONS, CLIPS, ContractError, read_table, write_table
 
 
 def kept(video="a.mp4", **changes):

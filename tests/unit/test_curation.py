@@ -3,14 +3,13 @@ import pytest
 from PIL import Image
 
 from models.curation.captioning import describe_clip
-from models.curation.crop import cover_crop
 from models.curation.cuts import longest_scene
+from models.curation.frame_sampling import draw_frames
 from models.curation.motion import least_motion, motion_score
 from models.curation.outcome import Unusable
-from models.curation.sampling import draw_frames
-from models.curation.sparse import draw_tracks, motion_intensity
+from models.curation.sparse import choose_tracks, motion_intensity, track_steps
 from models.curation.subset import subset_of
-from models.curation.tracking import inside_frame, point_grid, track_steps
+from models.geometry import cover_crop, inside_frame, point_grid
 
 
 def rng(seed=0):
@@ -115,14 +114,14 @@ def straight_tracks(speeds, frames=5):
 
 def test_a_track_is_drawn_as_often_as_it_moves():
     speeds = np.array([0.0, 1.0, 2.0, 5.0])
-    drawn = draw_tracks(*straight_tracks(speeds), max_tracks=1, draws=4000, rng=rng())
+    drawn = choose_tracks(*straight_tracks(speeds), max_tracks=1, draws=4000, rng=rng())
     share = np.bincount(drawn[:, 0], minlength=4) / 4000
     np.testing.assert_allclose(share, speeds / speeds.sum(), atol=0.03)
     assert share[0] == 0
 
 
 def test_the_number_of_tracks_is_uniform_and_they_differ():
-    drawn = draw_tracks(*straight_tracks(np.ones(256)), max_tracks=8, draws=4000, rng=rng())
+    drawn = choose_tracks(*straight_tracks(np.ones(256)), max_tracks=8, draws=4000, rng=rng())
     assert drawn.shape == (4000, 8) and drawn.dtype == np.int32
     np.testing.assert_allclose(np.bincount((drawn >= 0).sum(1))[1:] / 4000, np.full(8, 1 / 8), atol=0.03)
     assert all(len(set(row[row >= 0])) == (row >= 0).sum() for row in drawn)
@@ -131,15 +130,15 @@ def test_the_number_of_tracks_is_uniform_and_they_differ():
 def test_tracks_invisible_at_the_start_are_never_drawn():
     tracks, visibility = straight_tracks(np.array([9.0, 1.0]))
     visibility[0, 0] = False
-    drawn = draw_tracks(tracks, visibility, max_tracks=8, draws=50, rng=rng())
+    drawn = choose_tracks(tracks, visibility, max_tracks=8, draws=50, rng=rng())
     assert set(drawn[drawn >= 0]) == {1}
 
 
 def test_a_still_clip_gives_empty_draws():
-    assert (draw_tracks(*straight_tracks(np.zeros(4)), max_tracks=3, draws=2, rng=rng()) == -1).all()
+    assert (choose_tracks(*straight_tracks(np.zeros(4)), max_tracks=3, draws=2, rng=rng()) == -1).all()
 
 
 def test_draws_repeat_with_their_seed():
     tracks = straight_tracks(np.arange(20.0))
-    assert np.array_equal(draw_tracks(*tracks, 8, 4, rng(3)), draw_tracks(*tracks, 8, 4, rng(3)))
-    assert not np.array_equal(draw_tracks(*tracks, 8, 4, rng(3)), draw_tracks(*tracks, 8, 4, rng(4)))
+    assert np.array_equal(choose_tracks(*tracks, 8, 4, rng(3)), choose_tracks(*tracks, 8, 4, rng(3)))
+    assert not np.array_equal(choose_tracks(*tracks, 8, 4, rng(3)), choose_tracks(*tracks, 8, 4, rng(4)))

@@ -5,8 +5,16 @@ import pandas as pd
 import pytest
 
 from models.curation.pictures import draws_sheet, strip, tracks_sheet
-from models.curation.report import Figure, Pictures, histograms, kind_of, reasons, split_figures, with_durations
-from models.curation.report import write_report as write
+from models.curation.report import (
+    CaptionedPicture,
+    Pictures,
+    histograms,
+    kind_of,
+    reasons,
+    split_figures,
+    with_durations,
+)
+from models.curation.report import write_curation_report as write
 
 
 def row(video, step=None, **changes):
@@ -71,7 +79,7 @@ def test_the_page_names_everything(tmp_path):
     figures = {"mixed": split_figures(rows), "camera": split_figures(empty)}
     charts = {"mixed": histograms(rows), "camera": histograms(empty)}
     nothing = Pictures([], [], [], [])
-    shown = nothing._replace(kept=[Figure("pictures/a.jpg", ["<a>.mp4", "pan"])])
+    shown = nothing._replace(kept=[CaptionedPicture("pictures/a.jpg", ["<a>.mp4", "pan"])])
     pictures = {"mixed": shown, "camera": nothing}
     throughput = {"clips@mixed": {"items": 10, "seconds": 4.0}}
     path = tmp_path / "reports" / "index.html"

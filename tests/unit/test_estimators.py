@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.curation.tracking import point_grid, track_steps
+from models.curation.sparse import track_steps
 from models.estimators import EstimatorUnavailable, load_estimator
 from models.evaluation.objects import find_object
+from models.geometry import point_grid
 from models.metrics import tap_vid
 from models.scenes import render, sample_scenes, true_tracks
 from stages.track_quality import CAMERA_STEP, OBJECT_STEP, at_speed

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.curation.tracking import inside_frame, point_grid
 from models.estimators import load_estimator
 from models.evaluation.objects import clear_background, find_object, staying
-from models.evaluation.trajectories import camera_names, camera_tracks, object_names, object_track
+from models.evaluation.standard_trajectories import camera_names, camera_tracks, object_names, object_track
+from models.geometry import inside_frame, point_grid
 from models.scenes import render, sample_scenes, true_tracks
-from stages.cases import spread
+from stages.evaluation.cases import spread
 
 FRAME, FRAMES, GRID = (96, 64), 8, 16
 LENGTH = (0.1, 0.45)  # furthest displacement of a trajectory, in frame heights

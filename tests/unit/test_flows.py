@@ -14,7 +14,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
-from flows import dvc, pipeline, reports
+from flows import dvc, reports, scheduled
 from flows.dvc import DvcBusy, DvcError, end_group, needs_gpu, repro
 from stages.params import Params, load_params
 
@@ -54,7 +54,7 @@ def recorded(monkeypatch, tmp_path) -> list:
     def record(stage, params, single_item=False, force=False):
         calls.append((stage, single_item))
 
-    monkeypatch.setattr(pipeline, "repro", record)
+    monkeypatch.setattr(scheduled, "repro", record)
     for name in ("curation", "training", "evaluation"):
         monkeypatch.setattr(reports, name, lambda: None)
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
@@ -169,13 +169,13 @@ def alive(pid: int) -> bool:
 
 
 def test_evaluation_trains_nothing(recorded):
-    pipeline.evaluate()
+    scheduled.evaluate()
 
     assert recorded == [("evaluate", True), ("register", True)]
 
 
 def test_everything_is_every_stage_in_order(recorded):
-    pipeline.everything()
+    scheduled.everything()
 
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert [stage for stage, _ in recorded] == [name for name in stages if not stages[name].get("frozen")]
@@ -195,7 +195,7 @@ def test_the_lock_file_is_committed_only_if_the_parameters_say_so(recorded, monk
     (tmp_path / "params.yaml").write_text(text)
     monkeypatch.setattr(reports, "training", lambda: (tmp_path / "dvc.lock").write_text("schema: '2.0'\n"))
 
-    pipeline.train()
+    scheduled.train()
 
     assert git("log", "--format=%s").split("\n")[0] == ("dvc.lock after train" if commit else "begin")
     assert git("show", "--name-only", "--format=").split() == (["dvc.lock"] if commit else ["params.yaml"])
@@ -213,7 +213,7 @@ def test_every_flow_is_deployed_and_two_are_scheduled():
 
 def test_errors_are_one_row_per_method():
     entry = {"px": 1.234, "ci95": [1.0, 1.5], "n": 40, "failures": 2}
-    rows = reports.error_table({"cam_mc": {"still": entry, "camera_lora": entry}, "obj_mc": {"still": entry}})
+    rows = reports.errors_by_method({"cam_mc": {"still": entry, "camera_lora": entry}, "obj_mc": {"still": entry}})
 
     assert rows[0] == {"method": "still", "CamMC": rows[0]["ObjMC"], "ObjMC": "1.23 (1.00 to 1.50), n 40, 2 failed"}
     assert rows[1]["ObjMC"] == "-"

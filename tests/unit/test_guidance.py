@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models.branches import Branch, combine, plan
-from models.guidance import camera_and_object, camera_free, classifier_free, rescaled
+from models.sampling.branches import Branch, Guidance
+from models.sampling.guidance import camera_and_object, camera_free, classifier_free, rescaled
 
 NULL, TEXT, OBJECT, CAMERA = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0))
 
@@ -43,7 +43,7 @@ def test_rescaling_gives_each_video_the_spread_of_its_reference(rescale):
 def test_eq_5_is_rescaled_to_the_prediction_under_the_object_lora():
     text, object_ = torch.randn(2, 1, 4, 5, 6, 7, generator=torch.Generator().manual_seed(2))
     predictions = {Branch(None, "text"): text, Branch("object", "text"): 2 * object_}
-    guided = combine("object", predictions, 1, 3.0, rescale=1.0)
+    guided = Guidance("object", 1, 3.0, rescale=1.0).join(predictions)
     torch.testing.assert_close(guided.std(), 2 * object_.std())
     torch.testing.assert_close(guided / guided.std(), (x := text + 3 * (2 * object_ - text)) / x.std())
 
@@ -54,28 +54,32 @@ def test_camera_and_object_without_a_camera_difference_is_eq_5():
 
 
 def test_plain_modes_put_their_lora_in_both_branches_as_the_authors_do():
-    assert plan("camera", 8.5, None) == [Branch("camera", "null"), Branch("camera", "text")]
-    assert plan("object", 8.5, None) == [Branch("object", "null"), Branch("object", "text")]
-    assert plan("camera", 8.5, 1.1) == plan("camera", 8.5, None)
+    assert Guidance("camera", 8.5, None).branches() == [Branch("camera", "null"), Branch("camera", "text")]
+    assert Guidance("object", 8.5, None).branches() == [Branch("object", "null"), Branch("object", "text")]
+    assert Guidance("camera", 8.5, 1.1).branches() == Guidance("camera", 8.5, None).branches()
 
 
 def test_eq_5_has_three_branches_of_which_one_has_the_object_lora():
-    assert plan("object", 8.5, 1.1) == [Branch(None, "null"), Branch(None, "text"), Branch("object", "text")]
+    assert Guidance("object", 8.5, 1.1).branches() == [
+        Branch(None, "null"),
+        Branch(None, "text"),
+        Branch("object", "text"),
+    ]
 
 
-@pytest.mark.parametrize("mode", ["camera", "object", "both", "base", "none"])
+@pytest.mark.parametrize("mode", ["camera", "object", "both", "controlnet", "none"])
 def test_a_scale_of_one_needs_no_null_branch(mode):
-    assert all(branch.prompt == "text" for branch in plan(mode, 1, None))
+    assert all(branch.prompt == "text" for branch in Guidance(mode, 1, None).branches())
 
 
-@pytest.mark.parametrize("mode", ["camera", "object", "both", "base", "none"])
+@pytest.mark.parametrize("mode", ["camera", "object", "both", "controlnet", "none"])
 @pytest.mark.parametrize("trajectory_scale", [None, 1.1])
 @pytest.mark.parametrize("scale", [1, 8.5])
 def test_where_all_branches_agree_guidance_changes_nothing(mode, scale, trajectory_scale):
-    predictions = dict.fromkeys(plan(mode, scale, trajectory_scale), TEXT)
-    torch.testing.assert_close(combine(mode, predictions, scale, trajectory_scale), TEXT)
+    predictions = dict.fromkeys(Guidance(mode, scale, trajectory_scale).branches(), TEXT)
+    torch.testing.assert_close(Guidance(mode, scale, trajectory_scale).join(predictions), TEXT)
 
 
 def test_an_unknown_mode_is_named():
     with pytest.raises(ValueError, match="mode: 'zoom' is unknown; use camera, object, both"):
-        plan("zoom", 1, None)
+        Guidance("zoom", 1)

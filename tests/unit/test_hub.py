@@ -8,14 +8,17 @@ from diffusers import AutoencoderKL, MotionAdapter, UNet2DConditionModel
 from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
 from torch import nn
 
-from models.foundation import Foundation
-from models.hub import assemble_foundation
-from models.networks import ImageControlNet, MotionUNet, motion_controlnet_like
-from models.official import SD15, empty_networks
-from models.pipeline import ImageConductorPipeline, Settings
-from models.pocket import pocket_text_encoder, pocket_tokenizer
+from models.denoising.strokes import Strokes
+from models.networks.foundation import Foundation
+from models.networks.networks import ImageControlNet, MotionUNet, motion_controlnet_like
+from models.origins.hub import assemble_foundation
+from models.origins.official import SD15, empty_networks
+from models.origins.pocket import pocket_text_encoder, pocket_tokenizer
+from models.sampling.pipeline import ImageConductorPipeline
+from models.sampling.settings import Settings
 from stages import foundation as stage
-from stages.items import content_hash
+from stages.data.items import content_hash
+from stages.data.paths import FOUNDATION
 from tests.unit import tiny
 
 CHANNELS = (32, 64)
@@ -91,10 +94,11 @@ def test_the_assembled_base_saves_loads_and_samples(assembled, tmp_path):
     network = motion_controlnet_like(loaded.image_controlnet, ["flow"], 1.0, loaded.codec_factor, 0)
     pipe = ImageConductorPipeline.assemble(loaded, network, Settings(32, 32, 2, num_inference_steps=1))
     pipe.set_progress_bar_config(disable=True)
-    one = {"tracks": torch.zeros(1, 2, 0, 2), "visibility": torch.zeros(1, 2, 0, dtype=torch.bool)}
+    one = {"object": Strokes.visible(torch.zeros(1, 2, 0, 2))}
     first, text = torch.randn(1, 4, 8, 8), loaded.encode_text(["a circle"])
     latents = torch.randn(1, 4, 2, 8, 8)
-    assert pipe.sample_latents(first, text, **one, mode="base", latents=latents, guidance_scale=1).isfinite().all()
+    made = pipe.sample_latents(first, text, one, "controlnet", latents=latents, guidance_scale=1)
+    assert made.isfinite().all()
 
 
 def test_the_stage_records_the_hash_of_each_weight_file(published, tmp_path, monkeypatch):
@@ -105,9 +109,8 @@ def test_the_stage_records_the_hash_of_each_weight_file(published, tmp_path, mon
         )
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stage, "load_params", lambda: type("P", (), {"foundation": Settings}))
-    stage.main()
-    recorded = json.loads((stage.OUTPUT / "weights.json").read_text())
+    stage.run(type("P", (), {"foundation": Settings}))
+    recorded = json.loads((FOUNDATION / "weights.json").read_text())
     assert set(recorded) == {
         f"{part}/{name}"
         for part, name in (
@@ -117,7 +120,7 @@ def test_the_stage_records_the_hash_of_each_weight_file(published, tmp_path, mon
             ("text_encoder", "model.safetensors"),
         )
     }
-    assert all(content_hash(stage.OUTPUT / path) == digest for path, digest in recorded.items())
+    assert all(content_hash(FOUNDATION / path) == digest for path, digest in recorded.items())
 
 
 def test_a_part_that_is_not_there_is_named(published, tmp_path, monkeypatch):

@@ -3,7 +3,7 @@ import types
 
 import pytest
 
-from stages.items import ItemFolder, content_hash, item_id, recipe, write_atomically
+from stages.data.items import ItemFolder, content_hash, item_id, recipe, write_atomically
 
 
 def module(path, source):

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from models.denoiser import motion_residuals
-from models.lora import add_lora, fold_lora, load_lora, lora_layers, save_lora
-from models.networks import motion_controlnet_like
-from models.orthogonal_loss import layer_loss, orthogonal_loss
+from models.denoising.denoiser import motion_residuals
+from models.lora.orthogonal_loss import layer_loss, orthogonal_loss
+from models.lora.sets import add_lora, fold_lora, load_lora, lora_layers, save_lora
+from models.networks.networks import motion_controlnet_like
 from tests.unit import tiny
 
 

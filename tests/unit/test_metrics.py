@@ -3,17 +3,14 @@
 import numpy as np
 import pytest
 
+from models.evaluation.look import colour_drift, detail_kept, psnr, ssim
 from models.metrics import (
-    VideoError,
+    MotionError,
     against_background,
-    colour_drift,
-    detail_kept,
     equivalent_pixels,
     following,
     frechet_distance,
     interval,
-    psnr,
-    ssim,
     still_error,
     summarise,
     tap_vid,
@@ -104,7 +101,7 @@ def test_a_video_without_a_step_in_the_frame_has_no_error():
 
 
 def test_an_error_scales_to_the_reference_width():
-    assert VideoError(2.0, 10.0, True).equivalent(96) == (8.0, 40.0, True)
+    assert MotionError(2.0, 10.0, True).equivalent(96) == (8.0, 40.0, True)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.foundation import Foundation
+from models.networks.foundation import Foundation
 from stages.motion_controlnet import first_weights
-from stages.params import MotionControlNet, ParamsError, load_params
+from stages.params import MotionControlNetParams, ParamsError, load_params
 
 ROOT = Path(__file__).parents[2]
 START = ROOT / "pretrained/pocket/motion_controlnet"
@@ -18,7 +18,7 @@ def foundation() -> Foundation:
     return Foundation.load(ROOT / "pretrained/pocket")
 
 
-def settings(**changes) -> MotionControlNet:
+def settings(**changes) -> MotionControlNetParams:
     return load_params(ROOT / "profiles/pocket.yaml").motion_controlnet.model_copy(update=changes)
 
 

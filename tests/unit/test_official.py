@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from models.cli import main
-from models.official import SD15, CheckpointError, empty_networks, import_official, read_checkpoint, read_config
-from models.pipeline import ImageConductorPipeline
-from models.pocket import pocket_text_encoder, pocket_tokenizer
+from models.origins.official import SD15, CheckpointError, empty_networks, import_official, read_checkpoint, read_config
+from models.origins.pocket import pocket_text_encoder, pocket_tokenizer
+from models.sampling.pipeline import ImageConductorPipeline
+from models.serving.cli import main
 from stages import register
 from stages.foundation import copy_foundation
 from stages.params import load_params
-from stages.training import adopt
+from stages.train.launch import adopt
 from tests.unit import golden
 
 pytestmark = pytest.mark.skipif(not golden.FOLDER.is_dir(), reason=f"no golden tensors in {golden.FOLDER}")

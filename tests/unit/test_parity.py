@@ -5,12 +5,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models import denoiser
-from models.adapters import use_lora
-from models.conditions import unshuffled_flow
-from models.flow_maps import flow_map, rasterise
-from models.pipeline import ImageConductorPipeline
-from models.trajectories import parse_trajectories, stroke_tracks
+from models.denoising import denoiser
+from models.denoising.conditions import unshuffled_flow
+from models.denoising.flow_maps import flow_map, rasterise
+from models.sampling.adapters import use_lora
+from models.sampling.pipeline import ImageConductorPipeline
+from models.strokes.trajectories import parse_trajectories, stroke_tracks
 from tests.unit import golden
 
 pytestmark = pytest.mark.skipif(not golden.FOLDER.is_dir(), reason=f"no golden tensors in {golden.FOLDER}")

@@ -8,14 +8,17 @@ from diffusers import AutoencoderKL, MotionAdapter, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import save_file
 
-from models.cli import _lora_name, _weighted
-from models.foundation import Foundation
-from models.latent_space import LatentSpace
-from models.networks import ImageControlNet, MotionUNet, motion_controlnet_like
-from models.personalisation import PersonalisationError, personal_loras
-from models.pipeline import ImageConductorPipeline, Settings
-from models.pocket import pocket_scheduler, pocket_text_encoder, pocket_tokenizer
-from models.trajectories import parse_trajectories, stroke_tracks
+from models.denoising.strokes import Strokes
+from models.networks.foundation import Foundation
+from models.networks.latent_space import LatentSpace
+from models.networks.networks import ImageControlNet, MotionUNet, motion_controlnet_like
+from models.origins.pocket import pocket_scheduler, pocket_text_encoder, pocket_tokenizer
+from models.sampling.inputs import fit_image
+from models.sampling.personalisation import PersonalisationError, personal_loras
+from models.sampling.pipeline import ImageConductorPipeline
+from models.sampling.settings import Settings
+from models.serving.cli import _lora_name, _weighted
+from models.strokes.trajectories import parse_trajectories, stroke_tracks
 from tests.unit import tiny
 
 SD = {"block_out_channels": (32, 32), "layers_per_block": 1, "cross_attention_dim": tiny.TEXT, "attention_head_dim": 4}
@@ -74,11 +77,10 @@ def video(pipe: ImageConductorPipeline, strokes: dict = STROKE, **chosen) -> tor
     weights = chosen.pop("personal_loras", pipe.settings.personal_loras)
     with personal_loras(pipe.unet, pipe.text_encoder, weights):
         return pipe.sample_latents(
-            pipe.foundation.encode_images(pipe.fit_image(image)[0]),
+            pipe.foundation.encode_images(fit_image(image, (tiny.WIDTH, tiny.HEIGHT))[0]),
             pipe.foundation.encode_text(["a red circle"]),
-            tracks,
-            visibility,
-            "base",
+            {"object": Strokes(tracks, visibility)},
+            "controlnet",
             latents=torch.randn(1, 4, 3, 4, 6, generator=torch.Generator().manual_seed(0)),
         )
 

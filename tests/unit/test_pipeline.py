@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from models.adapters import fused_loras, use_lora
-from models.pipeline import ImageConductorPipeline
+from models.denoising.strokes import Strokes
+from models.sampling.adapters import fused_loras, use_lora
+from models.sampling.pipeline import ImageConductorPipeline
 from tests.unit import tiny
 
 STROKE = {"width": 24, "height": 16, "trajectories": [[[4, 4], [16, 8]]]}
@@ -37,9 +38,14 @@ def batch(count: int) -> dict:
         "first_latents": torch.randn(count, tiny.CHANNELS, 4, 6, generator=random),
         "prompt_embeds": torch.randn(count, 7, tiny.TEXT, generator=random),
         "negative_prompt_embeds": torch.randn(count, 7, tiny.TEXT, generator=random),
-        "tracks": torch.rand(count, tiny.FRAMES, 2, 2, generator=random) * 14,
-        "visibility": torch.ones(count, tiny.FRAMES, 2, dtype=torch.bool),
+        "strokes": {"object": Strokes.visible(torch.rand(count, tiny.FRAMES, 2, 2, generator=random) * 14)},
     }
+
+
+def one_of(items: dict, i: int) -> dict:
+    """Item i of a batch, as a batch of one."""
+    strokes = {kind: Strokes(*(part[i : i + 1] for part in each)) for kind, each in items["strokes"].items()}
+    return {key: value[i : i + 1] for key, value in items.items() if key != "strokes"} | {"strokes": strokes}
 
 
 def test_output_types(pipe, image):
@@ -78,9 +84,7 @@ def test_a_batch_is_its_items_one_by_one(pipe):
     items, latents = batch(3), tiny.noise(3)
     together = pipe.sample_latents(**items, latents=latents, guidance_scale=2.0)
     for i in range(3):
-        alone = pipe.sample_latents(
-            **{key: value[i : i + 1] for key, value in items.items()}, latents=latents[i : i + 1], guidance_scale=2.0
-        )
+        alone = pipe.sample_latents(**one_of(items, i), latents=latents[i : i + 1], guidance_scale=2.0)
         torch.testing.assert_close(together[i : i + 1], alone)
 
 
@@ -103,14 +107,16 @@ def test_eq_5_with_weights_of_one_is_the_object_lora_itself(pipe):
 
 def test_eq_5_with_l_trajs_of_zero_is_the_network_without_lora(pipe):
     items, latents = batch(1), tiny.noise(1)
-    base = pipe.sample_latents(**items, mode="base", latents=latents, guidance_scale=4)
+    base = pipe.sample_latents(**items, mode="controlnet", latents=latents, guidance_scale=4)
     eq_5 = pipe.sample_latents(**items, mode="object", latents=latents, guidance_scale=4, trajectory_guidance_scale=0)
     torch.testing.assert_close(eq_5, base)
 
 
 def test_the_modes_differ(pipe):
     items, latents = batch(1), tiny.noise(1)
-    videos = [pipe.sample_latents(**items, mode=mode, latents=latents) for mode in ("camera", "object", "base", "none")]
+    videos = [
+        pipe.sample_latents(**items, mode=mode, latents=latents) for mode in ("camera", "object", "controlnet", "none")
+    ]
     for i, one in enumerate(videos):
         assert not any(torch.allclose(one, other, atol=1e-4) for other in videos[:i])
 
@@ -179,7 +185,7 @@ def test_a_fused_lora_gives_the_result_of_one_beside_the_weights_and_leaves_no_t
 def test_batched_branches_are_the_branches_one_by_one(pipe):
     items, latents = batch(2), tiny.noise(2)
     for mode in ("camera", "object", "both"):
-        strokes = items | {f"camera_{key}": items[key] for key in ("tracks", "visibility")}
+        strokes = items | {"strokes": items["strokes"] | {"camera": items["strokes"]["object"]}}
         arguments = {"mode": mode, "guidance_scale": 3.0, "trajectory_guidance_scale": 1.5, "latents": latents}
         one_by_one, batched = (
             pipe.sample_latents(**strokes, **arguments, batch_branches=together) for together in (False, True)

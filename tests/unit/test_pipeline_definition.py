@@ -1,70 +1,41 @@
 """Stage names = sections of params.yaml = modules in stages/, and each stage depends on the code that it imports."""
 
-import ast
-from functools import cache
+import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
 from stages.params import Params, load_params
+from stages.run.code import code_of, files_of
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 NO_STAGES = ["profile", "video", "sampler", "compute", "mlflow", "flows"]
-SHAPES_NO_OUTPUT = {
-    f"stages.{name}" for name in ("command", "compute", "items", "locks", "memory", "params", "tracking")
-} | {
-    "models.torchvision_ops",
-    "models.estimators",
-}
-# Read the data of earlier stages, name folders and adapters: a change that matters changes those stages' outputs too.
-ONLY_READS = {
-    f"stages.{name}" for name in ("contracts", "latents", "motion_controlnet", "camera_lora", "object_lora")
-} | {f"models.{name}" for name in ("branches", "codec", "curation.subset", "guidance", "video")}
-ONLY_TRAINS = {"models.checkpointing", "models.diffusion", "models.orthogonal_loss"} | {
-    f"stages.{name}" for name in ("checkpoint", "training", "training_items", "validation")
-}
-READERS = ("motion_controlnet", "camera_lora", "object_lora", "evaluate")
 
 
 def definition(stage: str) -> dict:
     return STAGES[stage].get("do", STAGES[stage])
 
 
-def module_file(module: str) -> Path | None:
-    path = ROOT / Path(*module.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.exists():
-            return candidate
-    return None
+def code_dependencies(stage: str) -> list[str]:
+    """Files and folders of code that dvc.yaml names for a stage, with the estimators of the parameters put in."""
+    params = load_params(ROOT / "params.yaml").model_dump(by_alias=True)
+
+    def value(match: re.Match) -> str:
+        section, key = match.group(1).split(".")
+        return params[section][key]
+
+    deps = [dep for dep in definition(stage)["deps"] if dep.startswith(("models", "stages"))]
+    return [re.sub(r"\$\{([a-z_.]+)\}", value, dep) for dep in deps]
 
 
-@cache
-def imports(module: str) -> frozenset[str]:
-    """Modules of this project that `module` imports, by whatever statement."""
-    file = module_file(module)
-    assert file is not None, module
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            parts = {f"{node.module}.{alias.name}" for alias in node.names}
-            inner = {part for part in parts if module_file(part)}
-            found |= inner | (set() if len(inner) == len(parts) else {node.module})
-    return frozenset(name for name in found if name.split(".")[0] in ("models", "stages") and "." in name)
-
-
-def reachable(module: str) -> set[str]:
-    """`module` and all that it imports, directly or not, without what shapes no output."""
-    seen, waiting = set(), [module]
-    while waiting:
-        name = waiting.pop()
-        if name not in seen and name not in SHAPES_NO_OUTPUT:
-            seen.add(name)
-            waiting += imports(name)
-    return seen
+def shaping_files(stage: str) -> set[str]:
+    """Files of code that shape the output of a stage."""
+    module = import_module(f"stages.{stage}")
+    code = code_of(getattr(module, "run", None) or module.main, load_params(ROOT / "params.yaml"))
+    return {path.relative_to(ROOT).as_posix() for path in files_of(code)}
 
 
 def test_stages_are_the_sections_of_params_in_the_same_order():
@@ -88,18 +59,14 @@ def test_every_stage_is_described_and_depends_on_its_own_section_only(stage):
     assert set(definition(stage)["params"]) <= {stage, *shared}
 
 
-@pytest.mark.parametrize("stage", [name for name in STAGES if not STAGES[name].get("frozen")])
-def test_every_stage_depends_on_the_code_that_it_imports(stage):
-    deps = [dep for dep in definition(stage)["deps"] if dep.startswith(("models", "stages"))]
-    module = f"stages.{stage}"
-    modules = reachable(module) - {"models.curation.subset"} - (ONLY_READS - {module} if stage in READERS else set())
-    if stage == "evaluate":
-        modules -= ONLY_TRAINS
-    needed = {module_file(name).relative_to(ROOT).as_posix() for name in modules}
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_depends_on_the_code_that_shapes_its_output_and_on_no_other(stage):
+    deps, needed = code_dependencies(stage), shaping_files(stage)
 
     assert not {path for path in needed if not any(path == dep or path.startswith(f"{dep}/") for dep in deps)}
-    for dep in deps:
-        assert "${" in dep or (ROOT / dep).exists(), dep
+    code = [dep for dep in deps if not dep.endswith(".j2")]
+    assert not {dep for dep in code if not any(path == dep or path.startswith(f"{dep}/") for path in needed)}
+    assert all((ROOT / dep).exists() for dep in deps)
 
 
 def test_committed_params_are_the_pocket_profile():

@@ -1,6 +1,6 @@
 """The pocket foundation's parts."""
 
-from models.pocket import pocket_tokenizer
+from models.origins.pocket import pocket_tokenizer
 from models.scenes import BACKGROUNDS, COLOURS, SHAPES
 
 

@@ -6,7 +6,7 @@ from models.curation.clip import _Window
 from models.curation.outcome import View
 from models.curation.poses import parse_camera_file, poses_at
 from models.curation.quality import Bars
-from models.video import VideoInfo
+from models.video.read import VideoInfo
 
 WHOLE = View(0, 0, 1, 1)
 

@@ -13,12 +13,13 @@ import yaml
 from mlflow import MlflowClient
 from PIL import Image
 
-from models.foundation import Foundation
+from models.networks.foundation import Foundation
+from models.pixels import to_uint8
+from models.pretraining import KINDS, SceneBatch, choose_strokes, make_pool, motion_error
 from models.scenes import MAX_OBJECTS, moving_parts, sample_scenes
 from stages import pretrain
 from stages.params import Params, load_params
-from stages.pretrain import KINDS, Batch, choose_strokes, make_pool, motion_error, to_videos
-from stages.tracking import connect, newest_run
+from stages.run.mlflow_runs import connect, newest_run
 
 ROOT = Path(__file__).parents[2]
 SIZE = 12
@@ -37,9 +38,10 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def batch() -> Batch:
-    params = load_params(ROOT / "profiles/pocket.yaml")
-    return make_pool(params, Foundation.load(ROOT / "pretrained/pocket"), 0, SIZE, "cpu")
+def batch() -> SceneBatch:
+    video = load_params(ROOT / "profiles/pocket.yaml").video
+    foundation = Foundation.load(ROOT / "pretrained/pocket")
+    return make_pool(foundation, range(SIZE), (video.width, video.height), video.frames, "cpu")
 
 
 def generator() -> torch.Generator:
@@ -78,7 +80,7 @@ def test_dense_strokes_are_all_tracks_and_none_is_none(batch):
 
 def test_motion_error_is_small_for_the_real_videos_and_one_for_a_still_copy(batch):
     foundation = Foundation.load(ROOT / "pretrained/pocket")
-    real = to_videos(foundation, batch.latents)
+    real = to_uint8(foundation.decode(batch.latents))
     still = np.repeat(real[:, :1], real.shape[1], 1)
     assert motion_error(real, batch) < 0.25
     assert motion_error(still, batch) == pytest.approx(1, abs=0.01)

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from mlflow.pyfunc.scoring_server import init
 from PIL import Image
 
-from models.video import read_video
+from models.video.read import read_video
 from tests.unit import tiny
 
 ROOT = Path(__file__).parents[2]

@@ -7,8 +7,8 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from models.foundation import SUBFOLDERS
-from models.pipeline import ImageConductorPipeline
+from models.networks.foundation import SUBFOLDERS
+from models.sampling.pipeline import ImageConductorPipeline
 from stages import register
 from stages.params import Params, load_params
 from tests.unit import tiny

@@ -2,9 +2,9 @@ import os
 
 import pytest
 
-from stages.params import RealEstate10K, WebVid
-from stages.sources import list_folder, list_realestate10k, list_webvid
-from stages.storage import LocalCopies, SourceError
+from stages.params import RealEstate10KParams, WebVidParams
+from stages.sources.listing import list_folder, list_realestate10k, list_webvid
+from stages.sources.storage import LocalCopies, SourceError
 
 STILL = "1 0 0 0 0 1 0 0 0 0 1 0"
 
@@ -19,12 +19,12 @@ def listed(folder):
 
 
 def webvid(folder):
-    source = WebVid(csv=str(folder / "results.csv"), videos=str(folder / "videos"))
+    source = WebVidParams(csv=str(folder / "results.csv"), videos=str(folder / "videos"))
     return list_webvid(source, LocalCopies(folder))
 
 
 def realestate10k(folder):
-    source = RealEstate10K(cameras=str(folder / "cameras"), videos=str(folder / "videos"))
+    source = RealEstate10KParams(cameras=str(folder / "cameras"), videos=str(folder / "videos"))
     return list_realestate10k(source, LocalCopies(folder))
 
 

@@ -6,9 +6,9 @@ import fsspec
 import pytest
 from fsspec.registry import _registry
 
-from stages.params import RealEstate10K, WebVid
-from stages.sources import list_folder, list_realestate10k, list_webvid
-from stages.storage import LocalCopies, SourceError, find_file, keep_only, list_files, take_in
+from stages.params import RealEstate10KParams, WebVidParams
+from stages.sources.listing import list_folder, list_realestate10k, list_webvid
+from stages.sources.storage import LocalCopies, SourceError, find_file, keep_only, list_files, take_in
 from tests.unit.test_sources import STILL
 
 FIELD = "collect.folder.mixed"
@@ -119,7 +119,7 @@ def test_captions_in_a_bucket_are_fetched_once(bucket, downloads, tmp_path):
 def test_webvid_in_a_bucket(bucket, tmp_path):
     bucket.pipe("videos/results.csv", b"videoid,page_dir,name\n1,p,A dog\n2,p,A cow\n")
     bucket.pipe("videos/files/p/1.mp4", b"x")
-    source = WebVid(csv="s3://videos/results.csv", videos="s3://videos/files")
+    source = WebVidParams(csv="s3://videos/results.csv", videos="s3://videos/files")
     here, gone = list_webvid(source, LocalCopies(tmp_path))
     assert (here.video, here.file.url, here.caption) == ("p/1.mp4", "s3://videos/files/p/1.mp4", "A dog")
     assert (gone.video, gone.reason) == ("2.mp4", "file not found")
@@ -132,7 +132,7 @@ def test_realestate10k_in_a_bucket(bucket, tmp_path):
     line = f".5 .9 .5 .5 0 0 {STILL}\n"
     bucket.pipe("videos/cameras/a.txt", f"https://www.youtube.com/watch?v=A\n0 {line}500000 {line}".encode())
     bucket.pipe("videos/files/A.mp4", b"x")
-    source = RealEstate10K(cameras="s3://videos/cameras", videos="s3://videos/files")
+    source = RealEstate10KParams(cameras="s3://videos/cameras", videos="s3://videos/files")
     (video,) = list_realestate10k(source, LocalCopies(tmp_path))
     assert (video.end, video.file.url, video.poses.url) == (0.5, "s3://videos/files/A.mp4", "s3://videos/cameras/a.txt")
 

@@ -7,7 +7,8 @@ import pytest
 from mlflow import MlflowClient
 
 from stages.params import Params, load_params
-from stages.tracking import TIMING_FILE, connect, flatten, newest_run, stage_run, timed, weights_hash
+from stages.run.mlflow_runs import connect, flatten, newest_run, stage_run, weights_hash
+from stages.run.timing import TIMING_FILE, timed
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,11 +10,12 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch.autograd.graph import saved_tensors_hooks
 
-from models.checkpointing import checkpoint_blocks
-from models.denoiser import motion_residuals
+from models.denoising.denoiser import motion_residuals
+from models.networks.gradient_checkpointing import checkpoint_blocks
 from stages import motion_controlnet
 from stages.params import ParamsError, load_params
-from stages.training import adopt, division, launch_command, train, training_processes
+from stages.train.launch import adopt, launch_command, training_processes
+from stages.train.loop import division, train
 from tests.unit import tiny
 from tests.unit.tiny_training import SETTINGS, STEPS, Listener, environment, make_job, weights
 
@@ -221,13 +222,13 @@ def test_strokes_are_dense_then_sparse_with_a_mixture_between():
     settings = load_params(ROOT / "params.yaml").motion_controlnet.model_copy(
         update={"dense_steps": 100, "sparse_warmup_steps": 200, "sparse_steps": 300, "batch_size": 2}
     )
-    kinds = [[motion_controlnet.strokes(2 * step + row, settings) for step in range(400)] for row in (0, 1)]
+    kinds = [[motion_controlnet.stroke_kind_by_step(2 * step + row, settings) for step in range(400)] for row in (0, 1)]
     assert kinds[0] == kinds[1]  # a batch is of one kind
     sparse = [[kind == "sparse" for kind in kinds[0][start : start + 100]].count(True) for start in (0, 100, 200, 300)]
     assert sparse[0] == 0 and sparse[3] == 100
     assert 10 < sparse[1] < 40 < 60 < sparse[2] < 90
     abrupt = settings.model_copy(update={"sparse_warmup_steps": 0})
-    assert [motion_controlnet.strokes(2 * step, abrupt) for step in (99, 100)] == ["dense", "sparse"]
+    assert [motion_controlnet.stroke_kind_by_step(2 * step, abrupt) for step in (99, 100)] == ["dense", "sparse"]
 
 
 def is_equal(some, others) -> bool:
@@ -241,8 +242,8 @@ def test_weights_of_a_source_are_taken_without_what_else_lies_there(tmp_path):
     (source / "pytorch_lora_weights.safetensors").write_bytes(b"weights")
     (source / "notes.txt").write_text("mine")
     (output / "loss.csv").write_text("step,loss")
-    adopt(source, output)
+    adopt("camera_lora", source, output)
     assert [path.name for path in output.iterdir()] == ["pytorch_lora_weights.safetensors"]
-    with pytest.raises(FileNotFoundError, match="empty: no weights"):
-        adopt(tmp_path / "empty", output)
+    with pytest.raises(ParamsError, match="camera_lora.source: .*empty: no weights"):
+        adopt("camera_lora", tmp_path / "empty", output)
     assert [path.name for path in output.iterdir()] == ["pytorch_lora_weights.safetensors"]

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from models.camera_presets import CAMERA_MOVES
-from models.trajectories import (
+from models.strokes.camera_presets import CAMERA_MOVES
+from models.strokes.trajectories import (
     MAX_POINTS,
     MAX_STROKES,
     TrajectoryError,

@@ -4,17 +4,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models import video
-from models.video import (
-    VideoError,
-    encode_gif,
-    encode_mp4,
+from models.video import read
+from models.video.read import (
+    UnreadableVideo,
     read_chosen_frames,
     read_frames,
     read_info,
     read_stamped_frames,
     read_video,
 )
+from models.video.write import encode_gif, encode_mp4
 from tests.footage import moving_texture, real_videos, turn, write_broken, write_unusual, write_video
 
 
@@ -98,12 +97,12 @@ def test_unusual_videos_are_read(tmp_path):
 def test_broken_files_give_reasons(tmp_path):
     reasons = write_broken(tmp_path)
     for name in reasons.keys() - {"one_frame.mp4", "too_short.mp4", "thin.avi"}:
-        with pytest.raises(VideoError, match=reasons[name]):
+        with pytest.raises(UnreadableVideo, match=reasons[name]):
             read_video(tmp_path / name)
 
 
 def test_a_missing_file_gives_a_reason(tmp_path):
-    with pytest.raises(VideoError, match="not found"):
+    with pytest.raises(UnreadableVideo, match="not found"):
         read_info(tmp_path / "none.mp4")
 
 
@@ -141,7 +140,7 @@ def test_frames_before_the_key_frame_are_not_decoded(tmp_path, monkeypatch):
     film = np.concatenate([moving_texture(30, 96, 64, seed=seed) for seed in range(3)])
     path = write_video(tmp_path / "a.mp4", film)
     stamps = [stamp for _, stamp in read_stamped_frames(path, (48, 32))]
-    monkeypatch.setattr(video, "read_frames", lambda *given: pytest.fail("read from the start"))
+    monkeypatch.setattr(read, "read_frames", lambda *given: pytest.fail("read from the start"))
     assert len(read_chosen_frames(path, (48, 32), range(70, 80), stamps)) == 10
 
 
@@ -162,9 +161,9 @@ def test_time_stamps_that_lead_nowhere_are_not_needed(tmp_path):
     ],
 )
 def test_playlists_are_not_followed(tmp_path, monkeypatch, name, text):
-    monkeypatch.setattr(video.av, "open", lambda *_, **__: pytest.fail("FFmpeg may read what it names"))
+    monkeypatch.setattr(read.av, "open", lambda *_, **__: pytest.fail("FFmpeg may read what it names"))
     (tmp_path / name).write_text(text.format("other.ts"), encoding="utf-8")
-    with pytest.raises(VideoError, match="a playlist"):
+    with pytest.raises(UnreadableVideo, match="a playlist"):
         read_info(tmp_path / name)
 
 
@@ -177,13 +176,13 @@ def test_frames_may_change_their_size_but_not_their_shape(tmp_path, width, heigh
     if accepted:
         assert read_video(path)[0].shape == (10, 120, 160, 3)
     else:
-        with pytest.raises(VideoError, match="its frames change from 160x120 to 96x120 at frame 5"):
+        with pytest.raises(UnreadableVideo, match="its frames change from 160x120 to 96x120 at frame 5"):
             read_video(path)
 
 
 def test_a_video_that_does_not_get_on_is_given_up(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", moving_texture(20, 96, 64))
     clock = iter(range(0, 100_000, 20))
-    monkeypatch.setattr(video.time, "monotonic", lambda: next(clock))
-    with pytest.raises(VideoError, match="no frame within 30 seconds after frame 0"):
+    monkeypatch.setattr(read.time, "monotonic", lambda: next(clock))
+    with pytest.raises(UnreadableVideo, match="no frame within 30 seconds after frame 0"):
         list(read_frames(path))

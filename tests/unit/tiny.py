@@ -4,12 +4,13 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from torch import Tensor, nn
 
-from models.foundation import Foundation
-from models.latent_space import LatentSpace
-from models.lora import add_lora
-from models.networks import ImageControlNet, MotionControlNet, MotionUNet, condition_channels
-from models.pipeline import ImageConductorPipeline, Settings
-from models.pocket import pocket_text_encoder, pocket_tokenizer
+from models.lora.sets import add_lora
+from models.networks.foundation import Foundation
+from models.networks.latent_space import LatentSpace
+from models.networks.networks import ImageControlNet, MotionControlNet, MotionUNet, condition_channels
+from models.origins.pocket import pocket_text_encoder, pocket_tokenizer
+from models.sampling.pipeline import ImageConductorPipeline
+from models.sampling.settings import Settings
 
 CHANNELS, FACTOR, WIDTH, HEIGHT, FRAMES, TEXT = 4, 4, 24, 16, 3, 16
 SETTINGS = Settings(WIDTH, HEIGHT, FRAMES, fps=8, num_inference_steps=2, guidance_scale=1.0)

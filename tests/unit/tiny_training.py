@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from models.lora import add_lora
-from models.networks import motion_controlnet_like
+from models.lora.sets import add_lora
+from models.networks.networks import motion_controlnet_like
 from stages.params import load_params
-from stages.training import Job, train
+from stages.train.loop import Job, train
 from tests.unit import tiny
 
 STEPS = 4

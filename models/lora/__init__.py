@@ -1,0 +1,9 @@
+"""The two LoRA sets on the motion ControlNet (Sec 2.4):
+
+sets             add, train, fold, load and save a set (Eq. 2)
+orthogonal_loss  Eq. 4
+"""
+
+from models.torchvision_ops import prepare_torchvision
+
+prepare_torchvision()

@@ -1,0 +1,72 @@
+"""LoRA sets on the motion ControlNet (Sec 2.4, App C.1): W' = W + A B^T on linear and convolution layers.
+
+theta_cam   = theta_0 + dtheta_cam                       `add_lora(network, "camera")`
+theta_mixed = theta_0 + sg[dtheta_cam] + dtheta_obj      `train_only(network, "object")`, `fold_lora`  (Eq. 2)
+"""
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from models.modes import Lora
+from models.networks.networks import MotionControlNet
+
+TARGETS = (
+    "to_q to_k to_v to_out.0 conv proj proj_in proj_out time_emb_proj linear_1 linear_2 ff.net.2 conv_shortcut "
+    "controlnet_cond_embedding conv_in conv1 conv2 controlnet_mid_block"
+).split()
+
+
+def lora_config(network: MotionControlNet, rank: int) -> LoraConfig:
+    """The authors' choice: rank = alpha, Gaussian start, every attention, feed-forward and convolution layer."""
+    outputs = [f"controlnet_down_blocks.{i}" for i in range(len(network.controlnet_down_blocks))]
+    return LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=[*TARGETS, *outputs])
+
+
+def add_lora(network: MotionControlNet, name: Lora, rank: int, seed: int) -> list[nn.Parameter]:
+    """Add a LoRA that changes nothing yet (B = 0), and train it alone; those loaded before stay loaded and frozen."""
+    loaded = [known for known in getattr(network, "peft_config", {}) if known != name]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network.add_adapter(lora_config(network, rank), adapter_name=name)
+    network.set_adapters([*loaded, name])
+    return train_only(network, name)
+
+
+def train_only(network: MotionControlNet, name: Lora) -> list[nn.Parameter]:
+    """Eq. 2: all loaded LoRAs act, the gradient stops at every weight but those of LoRA `name`."""
+    trained = []
+    for key, parameter in network.named_parameters():
+        parameter.requires_grad_("lora_" in key and f".{name}." in key)
+        if parameter.requires_grad:
+            trained.append(parameter)
+    return trained
+
+
+@torch.no_grad()
+def fold_lora(network: MotionControlNet, name: Lora) -> None:
+    """Add a frozen LoRA to the weights that it lies beside: W + A B^T as one weight, the same network to rounding.
+
+    Training another LoRA is then spared its cost. Its matrices stay readable, for Eq. 4, but act no more.
+    """
+    others = [known for known in network.active_adapters() if known != name]
+    for layer in lora_layers(network):
+        layer.get_base_layer().weight += layer.get_delta_weight(name)
+    network.set_adapters(others)
+
+
+def load_lora(network: MotionControlNet, name: Lora, folder: str | Path) -> None:
+    """Read a LoRA folder that `save_lora` wrote."""
+    network.load_lora_adapter(str(folder), adapter_name=name, prefix=None, use_safetensors=True)
+
+
+def save_lora(network: MotionControlNet, name: Lora, folder: str | Path) -> None:
+    network.save_lora_adapter(folder, adapter_name=name)
+
+
+def lora_layers(network: nn.Module) -> list[LoraLayer]:
+    """Every layer that carries LoRA weights, in the network's order."""
+    return [module for module in network.modules() if isinstance(module, LoraLayer)]

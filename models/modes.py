@@ -1,0 +1,11 @@
+"""What strokes can move, by name: the LoRAs, the modes of a request, and those of the evaluation beside them."""
+
+from typing import Literal, get_args
+
+Lora = Literal["camera", "object"]
+Mode = Literal["camera", "object", "both"]
+SamplingMode = Literal["camera", "object", "both", "controlnet", "none"]
+"""`controlnet` is the motion ControlNet without LoRA; `none` is the foundation without motion ControlNet."""
+
+LORAS: tuple[Lora, ...] = get_args(Lora)
+MODES: tuple[Mode, ...] = get_args(Mode)

@@ -1,0 +1,141 @@
+"""What the pocket foundation is pre-trained on: procedural scenes as latents, their strokes, and pictures of them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.denoising.strokes import Strokes
+from models.drawing import contact_sheet, draw_tracks, side_by_side
+from models.estimators import load_tracker_of_generated
+from models.geometry import Size, point_grid
+from models.metrics import errors_of_videos
+from models.networks.foundation import Foundation
+from models.scenes import (
+    MAX_OBJECTS,
+    Kind,
+    moving_parts,
+    render,
+    sample_scenes,
+    scene_captions,
+    true_tracks,
+)
+
+StrokeKind = Literal["dense", "sparse", "none"]
+KINDS: tuple[Kind, ...] = ("camera", "object", "mixed")
+TRACK_GRID = 16  # tracks a side of the frame
+RENDERED_AT_ONCE = 64  # scenes; more take more memory
+MORE_STROKES = 4  # at most, beside those that name every motion
+ZOOM = 0.05  # log units from which a zoom cannot be told from a pan by one stroke
+PINNED_SHARE = 0.3  # of the further strokes' probability that ignores motion, so that a still stroke means "stay"
+
+
+@dataclass
+class SceneBatch:
+    """Scenes as a network sees them, with what is true of them.
+
+    latents (B, C, T, h, w), scaled; tracks (B, T, N, 2) in pixels; visibility (B, T, N); parts (B, N): what each track
+    moves with, 0 the scene, k a moving object; camera (B, 2): how far it pans (frame heights) and zooms (log units).
+    """
+
+    latents: Tensor
+    tracks: Tensor
+    visibility: Tensor
+    parts: Tensor
+    camera: Tensor
+    captions: list[str]
+
+    def pick(self, index: Tensor) -> "SceneBatch":
+        """The scenes at `index`."""
+        return SceneBatch(
+            self.latents[index],
+            self.tracks[index],
+            self.visibility[index],
+            self.parts[index],
+            self.camera[index],
+            [self.captions[i] for i in index.tolist()],
+        )
+
+    @classmethod
+    def joined(cls, parts: "list[SceneBatch]") -> "SceneBatch":
+        """Several batches as one."""
+        tensors = ("latents", "tracks", "visibility", "parts", "camera")
+        joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in tensors}
+        return cls(**joined, captions=[caption for part in parts for caption in part.captions])
+
+
+def make_pool(foundation: Foundation, seeds: range, size: Size, frames: int, device: str) -> SceneBatch:
+    """Render and encode the scene of every seed, of all three kinds in turn. `size` is width and height in pixels."""
+    grid = torch.from_numpy(point_grid(*size, TRACK_GRID))[None].to(device)
+    parts = []
+    for start in range(0, len(seeds), RENDERED_AT_ONCE):
+        some = list(seeds[start : start + RENDERED_AT_ONCE])
+        scenes = sample_scenes([KINDS[seed % len(KINDS)] for seed in some], frames, some).to(device)
+        video = render(scenes, *size)
+        latents = foundation.encode_images(video.flatten(0, 1)).unflatten(0, video.shape[:2]).transpose(1, 2)
+        points = grid.expand(len(some), -1, -1)
+        tracks, visibility = true_tracks(scenes, points, *size)
+        reach = scenes.camera.abs().amax(1)  # pan x, pan y, log zoom, roll
+        camera = torch.stack([reach[:, :2].amax(1), reach[:, 2]], 1)
+        moving = moving_parts(scenes, points, *size)
+        parts.append(SceneBatch(latents.contiguous(), tracks, visibility, moving, camera, scene_captions(scenes)))
+    return SceneBatch.joined(parts)
+
+
+def choose_strokes(batch: SceneBatch, kind: StrokeKind, generator: torch.Generator) -> Strokes | None:
+    """The strokes of a batch: all tracks (`dense`), no stroke (`none`, gives None), or a few (`sparse`).
+
+    Sparse: every moving object, and the camera if it moves, gets a stroke; a zoom gets two more. Half of the items get
+    up to four more, drawn by motion intensity (Sec 2.2). The model can then learn that whatever has no stroke is still;
+    otherwise it would predict a blurred average of all possible motions. Unused places are invisible.
+    """
+    tracks, visibility = batch.tracks, batch.visibility
+    if kind == "none":
+        return None
+    if kind == "dense":
+        return Strokes(tracks, visibility)
+    b, t = tracks.shape[:2]
+    usable = (visibility[:, 0] & visibility[:, 1]).float()
+    part = torch.arange(MAX_OBJECTS + 1, device=tracks.device)
+    within = usable[:, None] * (batch.parts[:, None] == part[:, None])  # (B, parts, N)
+    first = torch.multinomial(within.flatten(0, 1) + 1e-9, 1, generator=generator).view(b, -1)
+    needed = within.any(2)
+    needed[:, 0] &= batch.camera.amax(1) > 0
+    step = (tracks[:, 1:] - tracks[:, :-1]).norm(dim=-1) * (visibility[:, 1:] & visibility[:, :-1])
+    intensity = step.sum(1) + 1e-6
+    weight = (1 - PINNED_SHARE) * intensity / intensity.sum(1, keepdim=True) + PINNED_SHARE / intensity.shape[1]
+    more = torch.multinomial(weight * usable + 1e-12, MORE_STROKES, generator=generator)
+    count = torch.randint(-MORE_STROKES + 1, MORE_STROKES + 1, (b, 1), generator=generator, device=tracks.device)
+    count = torch.where(batch.camera[:, 1:] > ZOOM, count.clamp(min=2), count)
+    used = torch.cat([needed, torch.arange(MORE_STROKES, device=tracks.device) < count], 1)
+    chosen = torch.cat([first, more], 1)  # (B, 8)
+    index = chosen[:, None].expand(b, t, chosen.shape[1])
+    picked = tracks.gather(2, index[..., None].expand(-1, -1, -1, 2))
+    return Strokes(picked, visibility.gather(2, index) & used[:, None])
+
+
+def motion_error(videos: np.ndarray, batch: SceneBatch) -> float:
+    """How far the tracks in videos (B, T, H, W, 3) uint8 are from the true ones, over how far a still copy's are.
+
+    Of the scenes' grid, all points count that are visible throughout; the project's own tracker follows them.
+    """
+    truth, seen = batch.tracks.cpu().numpy(), batch.visibility.all(1).cpu().numpy()
+    pairs = [(video, truth[i][:, seen[i]]) for i, video in enumerate(videos) if seen[i].any()]
+    follow = load_tracker_of_generated("lucas_kanade")
+    error, still = errors_of_videos([video for video, _ in pairs], [wanted for _, wanted in pairs], follow)
+    return error / max(still, 1e-6)
+
+
+def sample_sheet(real: np.ndarray, made: np.ndarray, strokes: Strokes) -> np.ndarray:
+    """A row for each scene: frames through the codec and frames generated (B, T, H, W, 3), under the strokes of both.
+
+    Args:
+        strokes: of `choose_strokes`, for at least as many scenes.
+    """
+    rows = []
+    for scene, videos in enumerate(zip(real, made, strict=True)):
+        drawn = strokes.tracks[scene, :, strokes.visibility[scene].any(0)].cpu().numpy()
+        rows.append(side_by_side([draw_tracks(video, drawn, scale=2) for video in videos], ["real", "generated"]))
+    return contact_sheet(rows, columns=4)

@@ -1,0 +1,97 @@
+"""Switching the motion ControlNet between theta_0, theta_cam and theta_obj (Sec 2.4) for sampling."""
+
+import copy
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from diffusers.utils.peft_utils import recurse_remove_peft_layers
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from models.lora.sets import lora_layers
+from models.modes import LORAS, Lora
+from models.networks.networks import MotionControlNet
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def loaded_loras(network: MotionControlNet) -> tuple[Lora, ...]:
+    """Names of the LoRAs that the network holds."""
+    return tuple(name for name in LORAS if name in getattr(network, "peft_config", {}))
+
+
+def use_lora(network: MotionControlNet, name: Lora | None) -> None:
+    """Let one LoRA act alone, beside the weights, or none: theta_0. Freezes the LoRAs.
+
+    Raises:
+        ValueError: the LoRA is not loaded.
+    """
+    if name is None:
+        silence(network)
+        return
+    if name not in loaded_loras(network):
+        raise ValueError(f"LoRA {name!r} is not loaded; loaded: {', '.join(loaded_loras(network)) or 'none'}")
+    for layer in lora_layers(network):
+        layer.enable_adapters(True)
+        layer.set_adapter(name, inference_mode=True)
+
+
+@contextmanager
+def fused_loras(network: MotionControlNet, names: Collection[Lora | None]) -> Iterator[Callable[[Lora | None], None]]:
+    """Fuse each of the LoRAs into weights of its own, and give a switch between them and theta_0 that costs nothing.
+
+    Holds one more copy of the adapted weights for each LoRA while it lasts. Afterwards the weights are what they were,
+    bit for bit, and no LoRA acts.
+    """
+    layers = lora_layers(network)
+    weights: dict[Lora | None, list[Tensor]] = {None: fused_weights(layers, {})}
+    weights |= {name: fused_weights(layers, {name: 1.0}) for name in names if name is not None}
+    silence(network)
+    with swapped(layers, weights[None]):
+        yield lambda name: _put(layers, weights[name])
+
+
+def fused_weights(layers: Sequence[LoraLayer], scales: Mapping[str, float]) -> list[Tensor]:
+    """Each layer's weight plus those of its LoRAs that are named, times their scale."""
+    fused = []
+    for layer in layers:
+        weight = layer.get_base_layer().weight.data
+        for name, scale in scales.items():
+            if name in layer.lora_A:
+                weight = weight + scale * layer.get_delta_weight(name).to(weight.dtype)
+        fused.append(weight)
+    return fused
+
+
+@contextmanager
+def swapped(layers: Sequence[LoraLayer], weights: Sequence[Tensor]) -> Iterator[None]:
+    """Put weights in place of the layers' own for a while."""
+    own = [layer.get_base_layer().weight.data for layer in layers]
+    _put(layers, weights)
+    try:
+        yield
+    finally:
+        _put(layers, own)
+
+
+def silence(network: nn.Module) -> None:
+    """Let no LoRA act beside the weights."""
+    for layer in lora_layers(network):
+        layer.enable_adapters(False)
+
+
+def without_loras(network: Network) -> Network:
+    """The network without its LoRAs, as one of its own, for saving; itself if it holds none."""
+    if not lora_layers(network):
+        return network
+    bare: Any = copy.deepcopy(network)
+    recurse_remove_peft_layers(bare)
+    del bare.peft_config
+    bare._hf_peft_config_loaded = False
+    return bare
+
+
+def _put(layers: Sequence[LoraLayer], weights: Sequence[Tensor]) -> None:
+    for layer, weight in zip(layers, weights, strict=True):
+        layer.get_base_layer().weight.data = weight

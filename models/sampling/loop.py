@@ -1,0 +1,34 @@
+"""The sampling loop (Sec 2.5): from noise to latents, step by step."""
+
+from collections.abc import Callable
+
+import torch
+from diffusers import DDIMScheduler, SchedulerMixin
+from torch import Tensor
+
+from models.sampling.branches import Guidance
+from models.sampling.predictions import BranchPredictions
+from models.sampling.settings import SOLVERS, Settings
+
+
+def make_scheduler(model_scheduler: DDIMScheduler, settings: Settings, device: torch.device) -> SchedulerMixin:
+    """A scheduler of its own for one run, with its timesteps set, on the model's noise schedule."""
+    scheduler = SOLVERS[settings.solver].from_config(model_scheduler.config)
+    scheduler.set_timesteps(settings.num_inference_steps, device=device)
+    return scheduler
+
+
+def run_loop(
+    predictions: BranchPredictions,
+    guidance: Guidance,
+    scheduler: SchedulerMixin,
+    noises: Tensor,
+    after_step: Callable[[], object],
+) -> Tensor:
+    """Noise (S, B, C, T, h, w) to the model's latents of that shape. `after_step` is called after each step."""
+    x = noises * scheduler.init_noise_sigma
+    for step, t in enumerate(scheduler.timesteps):
+        predicted = predictions(step, t, scheduler.scale_model_input(x, t))
+        x = scheduler.step(guidance.join(predicted), t, x).prev_sample
+        after_step()
+    return x

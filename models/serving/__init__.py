@@ -1,0 +1,9 @@
+"""How people and programs ask for videos:
+
+cli         the command `image-conductor`
+pyfunc      the model behind MLflow's scoring server
+request     the body of a request and of its answer
+image       pictures from files and requests
+load        a model by its address
+make_video  from a wish to an encoded video, for all of them
+"""

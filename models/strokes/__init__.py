@@ -1,0 +1,1 @@
+"""What users draw: trajectory files and requests, camera moves by name."""

@@ -1,0 +1,1 @@
+"""Videos: `read` decodes whatever FFmpeg decodes, `write` encodes MP4 and GIF."""

@@ -1,0 +1,59 @@
+"""The curated clips: what all curation stages together give to training and evaluation.
+
+for clip in curated_clips("mixed", subset="train"): ...
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.curation.subset import Subset
+from stages.data.paths import captions_file, clips_folder, draws_folder, poses_folder, tracks_folder
+from stages.data.tables import CAPTIONS, ContractError, read_clips, read_table
+from stages.params import Split
+
+
+@dataclass(frozen=True)
+class CuratedClip:
+    """A kept clip and where its parts are: `video` mp4, `tracks` and `draws` npz. `caption` may be empty.
+
+    `poses` npz: the camera's, if the source gives them.
+    """
+
+    clip_id: str
+    subset: Subset
+    caption: str
+    video: Path
+    tracks: Path
+    draws: Path
+    poses: Path | None
+
+
+def curated_clips(split: Split, subset: Subset | None = None) -> list[CuratedClip]:
+    """The kept clips of a split, in order of `clip_id`; with `subset` only those for training or for evaluation.
+
+    Raises:
+        ContractError: a table or a part of a clip is missing, or not what its contract says.
+    """
+    rows = read_clips(split)
+    rows = rows[rows["status"] == "kept"].sort_values("clip_id")
+    captions = read_table(captions_file(split), CAPTIONS).set_index("clip_id")["caption"]
+    if missing := set(rows["clip_id"]) - set(captions.index):
+        raise ContractError(f"{captions_file(split)}: no row for clip {min(missing)}; run the stage captions again")
+    clips = [
+        CuratedClip(
+            clip_id=row.clip_id,
+            subset=row.subset,
+            caption=captions[row.clip_id],
+            video=clips_folder(split) / f"{row.clip_id}.mp4",
+            tracks=tracks_folder(split).path(row.clip_id),
+            draws=draws_folder(split).path(row.clip_id),
+            poses=poses_folder(split).path(row.clip_id) if poses_folder(split).has(row.clip_id) else None,
+        )
+        for row in rows.itertuples()
+        if subset is None or row.subset == subset
+    ]
+    for clip in clips:
+        for part in (clip.video, clip.tracks, clip.draws):
+            if not part.exists():
+                raise ContractError(f"{part}: missing; run the stage {part.parts[1]} again")
+    return clips

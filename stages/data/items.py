@@ -1,0 +1,121 @@
+"""Items named by content: what exists is skipped, what left the input is removed, every file is whole or absent.
+
+A folder of items carries a file `recipe`, a hash of the parameters and the code that make its items. Items made by
+another recipe are removed, so an item that is there is one that this run would make.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+FORMAT = 1  # of the files of items; another number makes all of them again
+RECIPE_FILE = "recipe"
+_TEMPORARY = ".tmp-"
+
+
+def content_hash(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def item_id(*parts: object) -> str:
+    """A short name (20 hex digits) for whatever `parts`, by their JSON, identify."""
+    text = json.dumps(parts, sort_keys=True, default=_as_json)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def recipe(code: Mapping[Any, str], **settings: object) -> str:
+    """Identify how items are made.
+
+    Args:
+        code: `code_of` the function that makes one.
+        settings: parameters, and recipes of the inputs.
+    """
+    return item_id(FORMAT, list(code.values()), settings)
+
+
+@contextmanager
+def temporary_file(folder: Path, target: str = "") -> Iterator[Path]:
+    """A new file to write and then rename, to `target` if that is known; removed if it was not renamed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f"{_TEMPORARY}{target}", dir=folder)
+    os.close(handle)
+    os.chmod(name, 0o644)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a whole file or none: under a temporary name in the same folder, then rename."""
+    with temporary_file(path.parent, path.name) as temporary:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+
+
+class ItemFolder:
+    """A folder with one file `<id><suffix>` per item, all made by the same recipe."""
+
+    def __init__(self, folder: Path, suffix: str):
+        self.folder, self.suffix = folder, suffix
+
+    def path(self, item: str) -> Path:
+        return self.folder / f"{item}{self.suffix}"
+
+    def has(self, item: str) -> bool:
+        return self.path(item).exists()
+
+    def ids(self) -> set[str]:
+        return {path.name.removesuffix(self.suffix) for path in self.folder.glob(f"*{self.suffix}")}
+
+    def recipe(self) -> str | None:
+        """The recipe of the items that are there; None if there never were any."""
+        try:
+            return (self.folder / RECIPE_FILE).read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+
+    def prepare(self, wanted: Iterable[str], recipe: str) -> list[str]:
+        """Remove what is not wanted, made by another recipe, or left by a killed run; return what is missing."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.folder)
+        wanted = list(dict.fromkeys(wanted))
+        same = self.recipe() == recipe
+        for item in self.ids() - (set(wanted) if same else set()):
+            self.path(item).unlink()
+        if not same:
+            write_atomically(self.folder / RECIPE_FILE, f"{recipe}\n".encode())
+        return [item for item in wanted if not self.has(item)]
+
+
+def remove_leftovers(folder: Path, target: str = "") -> None:
+    """Delete the temporary files of killed runs; with `target`, only those that were to become it."""
+    for path in folder.glob(f"{_TEMPORARY}{target}*"):
+        path.unlink()
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"cannot identify an item by {type(value).__name__}")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Weights and configs of a network's folder, without curves and the like.
+
+    Raises:
+        FileNotFoundError: it has no weights.
+    """
+    files = [path for pattern in ("*.safetensors", "*config.json") for path in sorted(folder.glob(pattern))]
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise FileNotFoundError(f"{folder}: no weights (.safetensors) in it")
+    return files

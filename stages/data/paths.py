@@ -1,0 +1,43 @@
+"""Where everything lies on disk: each folder and file of the pipeline, once."""
+
+from pathlib import Path
+
+from stages.data.items import ItemFolder
+from stages.params import Split
+
+FOUNDATION = Path("artifacts/foundation")
+MOTION_CONTROLNET = Path("artifacts/motion_controlnet")
+CAMERA_LORA = Path("artifacts/camera_lora")
+OBJECT_LORA = Path("artifacts/object_lora")
+MODEL = Path("artifacts/model")
+EVALUATION = Path("metrics/evaluation.json")
+EVALUATION_REPORT = Path("reports/evaluation")
+REGISTRATION = Path("metrics/registration.json")
+
+
+def videos_folder(split: Split) -> Path:
+    return Path("data/videos") / split
+
+
+def clips_folder(split: Split) -> Path:
+    return Path("data/clips") / split
+
+
+def captions_file(split: Split) -> Path:
+    return Path("data/captions") / f"{split}.parquet"
+
+
+def poses_folder(split: Split) -> ItemFolder:
+    return ItemFolder(clips_folder(split) / "poses", ".npz")
+
+
+def tracks_folder(split: Split) -> ItemFolder:
+    return ItemFolder(Path("data/tracks") / split, ".npz")
+
+
+def draws_folder(split: Split) -> ItemFolder:
+    return ItemFolder(Path("data/sparse_flows") / split, ".npz")
+
+
+def latents_folder(split: Split) -> ItemFolder:
+    return ItemFolder(Path("data/latents") / split, ".safetensors")

@@ -1,0 +1,143 @@
+"""The evaluation's cases: held-out pictures with the twenty trajectories, and held-out clips with their own tracks."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from models.evaluation.experiment import Case
+from models.evaluation.objects import MovingObject, clear_background, find_object, staying
+from models.evaluation.standard_trajectories import camera_names, camera_tracks, object_names, object_track
+from models.video.read import read_video
+from stages.data.arrays import read_draws, read_latents, read_tracks
+from stages.data.curated import CuratedClip, curated_clips
+from stages.data.paths import latents_folder
+from stages.data.tables import ContractError
+from stages.params import Params, Split
+
+MANY_STROKES = 8
+FEWEST_OF_MANY = 3
+BACKGROUND_POINTS, BODY_POINTS = 12, 6  # that are followed; more change no median
+
+
+class ObjectScene(NamedTuple):
+    """A held-out clip's first frame as a case without strokes, and the object it shows."""
+
+    case: Case
+    found: MovingObject
+
+
+def camera_cases(params: Params) -> list[Case]:
+    """Every camera trajectory on the first frames of held-out camera clips."""
+    pictures = [_picture(clip, "camera") for clip in held_out("camera", params.evaluate.images)]
+    return [
+        replace(picture, trajectory=name, wanted=_camera(name, params), number=number)
+        for number, (picture, name) in enumerate((p, name) for p in pictures for name in camera_names())
+    ]
+
+
+def object_scenes(params: Params) -> list[ObjectScene]:
+    """The first held-out mixed clips that show a moving object. Raises ContractError if none does."""
+    scenes: list[ObjectScene] = []
+    for clip in held_out("mixed", None):
+        found = find_object(*read_tracks(clip.tracks), params.tracks.grid, params.video.height)
+        if found is not None and len(scenes) < params.evaluate.images:
+            scenes.append(ObjectScene(replace(_picture(clip, "mixed"), number=100 * len(scenes)), found))
+    if not scenes:
+        raise ContractError("data/tracks/mixed: no held-out clip has an object that moves against the camera")
+    return scenes
+
+
+def object_cases(scenes: list[ObjectScene], params: Params) -> list[Case]:
+    """Every object trajectory, as one stroke on the object of each scene."""
+    return [case for scene in scenes for case in _on_object(scene, scene.found.start[None], params, 10_000)]
+
+
+def many_stroke_cases(scenes: list[ObjectScene], params: Params) -> list[Case]:
+    """Every object trajectory, as many equal strokes spread over the object; too small objects are passed over."""
+    chosen = [(scene, spread(scene.found.body, MANY_STROKES)) for scene in scenes]
+    return [
+        case
+        for scene, starts in chosen
+        if len(starts) >= FEWEST_OF_MANY
+        for case in _on_object(scene, starts, params, 20_000)
+    ]
+
+
+def scene_cases(scenes: list[ObjectScene], params: Params) -> list[Case]:
+    """Every camera trajectory on the pictures that show an object, with those points that it leaves in the frame."""
+    return [_scene(scene, number, name, params) for scene in scenes for number, name in enumerate(camera_names())]
+
+
+def real_clips(split: Split, params: Params) -> Iterator[tuple[Case, np.ndarray]]:
+    """Held-out clips whose drawn strokes stay visible: a case whose wanted paths are the clip's own, and its frames."""
+    for clip in held_out(split, None):
+        tracks, visibility = (part[: params.video.frames] for part in read_tracks(clip.tracks))
+        chosen = [n for n in read_draws(clip.draws)[0] if n >= 0 and visibility[:, n].all()]
+        if chosen:
+            frames = read_video(clip.video)[0][: params.video.frames]
+            yield replace(_picture(clip, split), wanted=tracks[:, chosen]), frames
+
+
+def held_out(split: Split, count: int | None) -> list[CuratedClip]:
+    """The first `count` held-out clips of a split. Raises ContractError if there is none."""
+    clips = curated_clips(split, "eval")
+    if not clips:
+        raise ContractError(f"data/clips/{split}: no held-out clip; add videos or raise clips.held_out")
+    return clips[:count]
+
+
+def spread(points: np.ndarray, count: int) -> np.ndarray:
+    """Up to `count` of points (N, 2), beginning with the first, each the furthest from those taken before."""
+    taken = [0] if len(points) else []
+    while len(taken) < min(count, len(points)):
+        apart = np.linalg.norm(points[:, None] - points[taken], axis=-1).min(1)
+        taken.append(int(apart.argmax()))
+    return points[taken]
+
+
+def _scene(scene: ObjectScene, number: int, name: str, params: Params) -> Case:
+    size = (params.video.width, params.video.height)
+    wanted = _camera(name, params)
+    return replace(
+        scene.case,
+        trajectory=name,
+        wanted=wanted,
+        number=30_000 + scene.case.number + number,
+        background=_thinned(staying(scene.found.background, wanted, *size), BACKGROUND_POINTS),
+        body=staying(scene.found.body, wanted, *size)[:BODY_POINTS],
+    )
+
+
+def _on_object(scene: ObjectScene, starts: np.ndarray, params: Params, numbers_from: int) -> Iterator[Case]:
+    """Every object trajectory: from `starts` (N, 2), all along the path that the object's own start would take."""
+    video, found = params.video, scene.found
+    for number, name in enumerate(object_names()):
+        path = object_track(name, found.start, (video.width, video.height), video.frames)
+        background = clear_background(found.background, path[:, 0], video.width, video.height)
+        yield replace(
+            scene.case,
+            trajectory=name,
+            wanted=(starts + path - path[:1]).astype(np.float32),
+            number=numbers_from + scene.case.number + number,
+            background=_thinned(background, BACKGROUND_POINTS),
+            body=found.body[:BODY_POINTS],
+        )
+
+
+def _camera(name: str, params: Params) -> np.ndarray:
+    return camera_tracks(name, (params.video.width, params.video.height), params.video.frames)
+
+
+def _picture(clip: CuratedClip, split: Split) -> Case:
+    latents, text = read_latents(latents_folder(split).path(clip.clip_id))
+    frame = read_video(clip.video)[0][0]
+    return Case(clip.clip_id, "", frame, latents[0], text, np.zeros((0, 0, 2), np.float32), 0)
+
+
+def _thinned(points: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of points (N, 2), evenly through their order."""
+    if len(points) <= count:
+        return points
+    return points[np.linspace(0, len(points) - 1, count).round().astype(int)]

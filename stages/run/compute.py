@@ -1,0 +1,239 @@
+"""Where items are worked on: the one place that knows. `params.compute` chooses; results are the same in every mode.
+
+    for result in map_items(function, items, params.compute, "clips"): ...
+
+`function` and its items must be picklable (a module's function, plain data); results come as they are finished.
+Dask workers need this package, the stage's working folder as theirs (a shared file system), and one thread each; those
+with a GPU say so (`--resources "GPU=1"`) and alone get the items that want one.
+"""
+
+import multiprocessing
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache, partial
+from itertools import islice
+from multiprocessing import connection
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+from tqdm import tqdm
+
+from models.video.read import STALLED, longest_wait
+from stages.params import ComputeParams, ParamsError
+from stages.run.timing import note_throughput
+
+MAIN_IS_PRELOADED = "ignore::RuntimeWarning:runpy"  # a stage that was started with -m runs in workers as a module too
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+HUNG = 2 * STALLED  # seconds FFmpeg may spend on one frame; then its process is ended, as nothing else can stop it
+SECONDS_FOR_A_WORKER = 30
+AHEAD = 64  # items that Dask gets at once, at least: what one of them can bring down with it has to be done again
+GPU = "GPU"  # the name of the resource that a Dask worker offers
+
+
+def map_items(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    compute: ComputeParams,
+    title: str,
+    crashed: Callable[[Item], Result],
+    one_per_accelerator: bool = False,
+) -> Iterator[Result]:
+    """Yield `function(item)` for every item, in order of completion, with a progress bar.
+
+    Args:
+        crashed: What to yield for an item that takes its worker process down (a decoder that crashes or hangs, out of
+            memory).
+        one_per_accelerator: With `compute.workers` null, run one process for each GPU, or a single one without a GPU,
+            instead of one per core: for neural estimators. On Dask, only workers that offer the resource GPU get items.
+
+    Raises:
+        ParamsError: Dask cannot be had: not installed, no scheduler at `compute.address` or no more, no worker of the
+            kind needed, or one in another folder.
+        Whatever `function` raises; work that has begun is finished, the rest is not started.
+    """
+    backend = {"serial": _serial, "processes": _processes, "dask": _dask}[compute.backend]
+    if not items:
+        return
+    start = time.monotonic()
+    results = backend(function, items, compute, crashed, one_per_accelerator)
+    yield from tqdm(results, total=len(items), desc=title, unit="item", disable=None)
+    note_throughput(title, len(items), time.monotonic() - start)
+
+
+def _serial(function, items, compute, crashed, one_per_accelerator) -> Iterator:
+    return map(function, items)
+
+
+def _processes(function, items, compute, crashed, one_per_accelerator) -> Iterator:
+    workers = min(len(items), compute.workers or _default_workers(one_per_accelerator))
+    left = list(reversed(items))
+    while left:
+        suspects: list = []
+        yield from _pool(function, left, workers, one_per_accelerator, suspects)
+        for item in suspects:
+            guilty: list = []
+            yield from _pool(function, [item], 1, one_per_accelerator, guilty)
+            if guilty:
+                yield crashed(item)
+
+
+def _pool(function, left: list, workers: int, neural: bool, suspects: list) -> Iterator:
+    """Work `left` off from its end. If a worker dies, stop, with the items that were under way in `suspects`."""
+    sys.warnoptions.append(MAIN_IS_PRELOADED)  # workers take it over
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["stages.run.compute", function.__module__])  # imported once, not once per worker
+    running: dict[Future, object] = {}
+    with ProcessPoolExecutor(workers, context, _start_worker, (workers, neural, context.Value("i", 0))) as pool:
+        try:
+            while left or running:
+                while left and len(running) < 2 * workers:
+                    item = left.pop()
+                    running[pool.submit(function, item)] = item
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    result = future.result()
+                    del running[future]
+                    yield result
+        except BrokenProcessPool:
+            suspects.extend(running.values())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _dask(function, items, compute, crashed, one_per_accelerator) -> Iterator:
+    try:
+        from distributed import CancelledError, Client
+    except ImportError:
+        raise ParamsError(
+            "params.yaml: compute.backend: dask needs the package `distributed`, here and on the workers: "
+            "install the extra `dask`, or set compute.backend to processes"
+        ) from None
+    try:
+        client = Client(compute.address)
+    except (OSError, ValueError) as error:
+        raise ParamsError(
+            f"params.yaml: compute.address: no Dask scheduler answers at {compute.address}: {error}; "
+            "start one with: dask scheduler"
+        ) from None
+    with client:
+        resources = {GPU: 1} if one_per_accelerator else {}
+        ahead = max(AHEAD, 2 * _wait_for_workers(client, compute.address, resources))
+        submit = partial(client.submit, partial(_guarded, function), pure=False, resources=resources)
+        suspects: list = []
+        try:
+            yield from _dask_round(submit, items, ahead, suspects)
+            for item in suspects:
+                guilty: list = []
+                yield from _dask_round(submit, [item], 1, guilty)
+                if guilty:
+                    yield crashed(item)
+        except CancelledError:
+            raise ParamsError(
+                f"params.yaml: compute.address: the Dask scheduler at {compute.address} went away; what was done is "
+                "kept: start it and run again"
+            ) from None
+
+
+def _wait_for_workers(client, address: str, resources: dict[str, int]) -> int:
+    """Wait while one starts, or starts anew after its death, as Dask itself would for ever; count their threads."""
+    end = time.monotonic() + SECONDS_FOR_A_WORKER
+    while True:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        if threads := sum(w["nthreads"] for w in workers if w["resources"].keys() >= resources.keys()):
+            break
+        if time.monotonic() >= end:
+            kind, option = (" that offers a GPU", f' --resources "{GPU}=1"') if resources else ("", "")
+            raise ParamsError(
+                f"params.yaml: compute.address: the Dask scheduler at {address} has no worker{kind}; "
+                f"start one in this folder with: dask worker {address} --nthreads 1{option}"
+            )
+        time.sleep(0.2)
+    with tempfile.NamedTemporaryFile(prefix=".tmp-", dir=".") as file:
+        seen = client.run(os.path.exists, Path(file.name).name, on_error="ignore")
+    if elsewhere := sorted(worker for worker, sees in seen.items() if not sees):
+        raise ParamsError(
+            f"params.yaml: compute.address: the Dask worker {elsewhere[0]} works in another folder; start it in "
+            f"{Path.cwd()}, which all machines must share"
+        )
+    return threads
+
+
+def _dask_round(submit, items, ahead: int, suspects: list) -> Iterator:
+    """Work the items off. Those that were on workers that died, more often than the scheduler allows, are `suspects`:
+    the guilty one, but also those that waited on the same workers.
+    """
+    from distributed import KilledWorker, as_completed
+
+    left, item_of = iter(items), {}
+
+    def begin(count: int) -> list:
+        begun = [(submit(item), item) for item in islice(left, count)]
+        item_of.update({future.key: item for future, item in begun})
+        return [future for future, _ in begun]
+
+    running = as_completed(begin(ahead))
+    for future in running:
+        item = item_of.pop(future.key)
+        try:
+            yield future.result()
+        except KilledWorker:
+            suspects.append(item)
+        running.update(begin(1))
+
+
+def _guarded(function, item):
+    _end_when_hung()
+    return function(item)
+
+
+def _default_workers(one_per_accelerator: bool) -> int:
+    if not one_per_accelerator:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+def _start_worker(workers: int, neural: bool, counter) -> None:
+    """One thread per worker, one GPU per neural worker in turn; and no worker outlives the process that started it."""
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _end_when_hung()
+    if neural:
+        import torch
+
+        with counter.get_lock():
+            index, counter.value = counter.value, counter.value + 1
+        if torch.cuda.is_available():
+            torch.cuda.set_device(index % torch.cuda.device_count())
+    if workers > 1:
+        os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that the worker has yet to import
+        cv2.setNumThreads(1)
+        if loaded := sys.modules.get("torch"):
+            loaded.set_num_threads(1)
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+@cache
+def _end_when_hung() -> None:
+    """From now on, end this process once FFmpeg hangs in it: the item then counts as one that took it down."""
+
+    def watch() -> None:
+        while longest_wait() < HUNG:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

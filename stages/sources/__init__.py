@@ -1,0 +1,1 @@
+"""Where raw videos come from: `listing` knows the sources, `storage` knows local folders and remote storage."""

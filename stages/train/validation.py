@@ -1,0 +1,93 @@
+"""Validation: samples held-out clips during training and measures their motion error.
+
+The best weights are kept, because a ControlNet's loss hardly shows whether it follows its condition.
+"""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from models.denoising.plain_sampler import sample_plainly
+from models.denoising.strokes import Strokes
+from models.estimators import load_tracker_of_generated
+from models.metrics import errors_of_videos
+from models.networks.foundation import Foundation
+from models.networks.networks import MotionControlNet
+from models.pixels import to_uint8
+from stages.data.curated import curated_clips
+from stages.params import Params, Split, TrainingParams
+from stages.train.items import EncodedClip, chosen_strokes, moves_as_one
+
+
+class Validation:
+    """The last held-out clips of a split (the evaluation takes the first ones), each with its first sparse draw.
+
+    `single_stroke_share`: of the clips, those that have only the first stroke of it, where they move as one.
+    """
+
+    def __init__(self, split: Split, params: Params, settings: TrainingParams, single_stroke_share: float = 0.0):
+        self.split, self.frames, self.seed = split, params.video.frames, settings.seed
+        self.single_stroke_share = single_stroke_share
+        self.sampler_steps = settings.validation.sampler_steps
+        self._held_out = curated_clips(split, "eval")[-settings.validation.clips :]
+
+    @cached_property
+    def items(self) -> list[tuple[dict[str, Tensor], np.ndarray]]:
+        """For each clip what its video is made from, and the tracks (T, N, 2) that are seen in all of its frames."""
+        items = []
+        for number, held_out in enumerate(self._held_out):
+            clip = EncodedClip.read(held_out, self.split)
+            tracks, visibility = clip.tracks[: self.frames], clip.visibility[: self.frames]
+            wanted = tracks[:, visibility.all(0)].numpy()
+            if not wanted.shape[1]:
+                continue
+            draw = clip.draws[0].copy()
+            if number < self.single_stroke_share * len(self._held_out) and moves_as_one(tracks, visibility):
+                draw[1:] = -1
+            strokes, shown = chosen_strokes(tracks, visibility, draw)
+            generator = torch.Generator().manual_seed(1000 * self.seed + number)
+            channels, h, w = clip.latents.shape[1:]
+            made_from = {
+                "first": clip.latents[0],
+                "text": clip.text,
+                "tracks": strokes,
+                "visibility": shown,
+                "noise": torch.randn(channels, self.frames, h, w, generator=generator),
+            }
+            items.append((made_from, wanted))
+        return items
+
+    def motion_error(
+        self, foundation: Foundation, network: MotionControlNet, accelerator: Accelerator, batch_size: int
+    ) -> float:
+        """How far all tracks of the videos made are from the real ones, over how far a still copy's are.
+
+        All tracks of a clip count, not the strokes alone, so what moves without being told to counts too. The free
+        tracker follows them, whatever curation used: these numbers are only compared with each other.
+        """
+        follow = load_tracker_of_generated("lucas_kanade")
+        mine = self.items[accelerator.process_index :: accelerator.num_processes]
+        total = torch.zeros(2, dtype=torch.float64)
+        for start in range(0, len(mine), batch_size):
+            part = mine[start : start + batch_size]
+            inputs = torch.utils.data.default_collate([made_from for made_from, _ in part])
+            inputs = {name: value.to(accelerator.device) for name, value in inputs.items()}
+            latents = sample_plainly(
+                foundation,
+                network,
+                inputs["first"],
+                inputs["text"],
+                Strokes(inputs["tracks"], inputs["visibility"]),
+                inputs["noise"],
+                self.sampler_steps,
+                accelerator.autocast,
+            )
+            videos = to_uint8(foundation.decode(latents))
+            total += torch.tensor(
+                errors_of_videos(list(videos), [wanted for _, wanted in part], follow), dtype=torch.float64
+            )
+        error, still = accelerator.reduce(total.float().to(accelerator.device), "sum").tolist()
+        return error / max(still, 1e-6)
