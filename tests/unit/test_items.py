@@ -1,14 +1,9 @@
 import os
-import types
 
 import pytest
 
+from stages.data import items
 from stages.data.items import ItemFolder, content_hash, item_id, recipe, write_atomically
-
-
-def module(path, source):
-    path.write_text(source)
-    return types.SimpleNamespace(__file__=str(path))
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
@@ -32,12 +27,12 @@ def test_content_decides_the_hash(tmp_path):
     assert content_hash(tmp_path / "a") == content_hash(tmp_path / "b") != content_hash(tmp_path / "c")
 
 
-def test_a_recipe_depends_on_code_and_settings(tmp_path):
-    one, two = module(tmp_path / "one.py", "a = 1"), module(tmp_path / "two.py", "a = 2")
-    assert recipe([one], grid=16) == recipe([one], grid=16)
-    assert (
-        len({recipe([one], grid=16), recipe([two], grid=16), recipe([one], grid=8), recipe([one, two], grid=16)}) == 4
-    )
+def test_a_recipe_depends_on_code_settings_and_format(monkeypatch):
+    one, two = {"a": "a = 1"}, {"a": "a = 2"}
+    assert recipe(one, grid=16) == recipe(one, grid=16)
+    different = {recipe(one, grid=16), recipe(two, grid=16), recipe(one, grid=8), recipe(one | {"b": ""}, grid=16)}
+    monkeypatch.setattr(items, "FORMAT", 0)
+    assert len({*different, recipe(one, grid=16)}) == 5
 
 
 def test_only_missing_items_are_asked_for(tmp_path):

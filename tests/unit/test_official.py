@@ -84,7 +84,7 @@ def test_the_stages_pass_it_on_to_registration_unchanged(model, tmp_path, monkey
     copy_foundation(model, tmp_path / "foundation")
     trained = [tmp_path / "artifacts" / name for name in ("motion_controlnet", "camera_lora", "object_lora")]
     for folder in trained:
-        adopt(model / folder.name, folder)
+        adopt(folder.name, model / folder.name, folder)
     monkeypatch.setattr(register, "FOUNDATION", tmp_path / "foundation")
     monkeypatch.setattr(register, "TRAINED", tuple(trained))
     register.assemble(tmp_path / "registered", load_params(Path(__file__).parents[2] / "profiles" / "paper.yaml"))

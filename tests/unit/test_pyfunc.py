@@ -24,7 +24,7 @@ def client(tmp_path_factory) -> TestClient:
     tiny.pipeline().save_pretrained(folder / "model")
     mlflow.pyfunc.save_model(
         folder / "logged",
-        python_model=str(ROOT / "models" / "pyfunc.py"),
+        python_model=str(ROOT / "models" / "serving" / "pyfunc.py"),
         artifacts={"model": str(folder / "model")},
         pip_requirements=[],
     )
