@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 from prefect import get_run_logger, task
@@ -35,7 +35,7 @@ class DvcBusy(DvcError):
     """Another process holds DVC's lock on the repository or on these outputs: worth another try."""
 
 
-def _is_busy(task: Task, run: TaskRun, state: State) -> bool:
+def _is_busy(task: Task[Any, Any], run: TaskRun, state: State) -> bool:
     return isinstance(state.result(raise_on_failure=False), DvcBusy)
 
 
@@ -95,7 +95,7 @@ def run_dvc(*arguments: str) -> None:
 
 
 @contextmanager
-def _started(command: list[str], output: IO[bytes]) -> Iterator[subprocess.Popen]:
+def _started(command: list[str], output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a session of its own; leaving early ends the whole group."""
     process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
     try:
@@ -105,7 +105,7 @@ def _started(command: list[str], output: IO[bytes]) -> Iterator[subprocess.Popen
             end_group(process)
 
 
-def end_group(process: subprocess.Popen, seconds: float = _SECONDS_TO_STOP) -> None:
+def end_group(process: subprocess.Popen[bytes], seconds: float = _SECONDS_TO_STOP) -> None:
     """End a process that leads a session, and all that it started, also in other sessions: asked first, then killed."""
     try:
         tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]

@@ -36,7 +36,7 @@ def main() -> None:
 def serve(host: str, port: int, gpu_slots: int) -> None:
     """Start everything and wait until it is interrupted or one of the two processes ends."""
     environment = _environment(host, port)
-    running: list[subprocess.Popen] = []
+    running: list[subprocess.Popen[bytes]] = []
     try:
         running.append(_start(environment, "server", "start", "--host", host, "--port", str(port)))
         _wait_for(environment["PREFECT_API_URL"], running[0])
@@ -77,7 +77,7 @@ def _environment(host: str, port: int) -> dict[str, str]:
     }
 
 
-def _start(environment: dict[str, str], *arguments: str) -> subprocess.Popen:
+def _start(environment: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "prefect", *arguments], env=environment, start_new_session=True, stdin=subprocess.DEVNULL
     )
@@ -96,7 +96,7 @@ def _prefect(environment: dict[str, str], *arguments: str, check: bool = True) -
         sys.exit(f"prefect {' '.join(arguments)} failed:\n{result.stdout}{result.stderr}")
 
 
-def _wait_for(api: str, server: subprocess.Popen) -> None:
+def _wait_for(api: str, server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + SECONDS_TO_START
     while time.monotonic() < deadline and server.poll() is None:
         try:

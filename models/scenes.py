@@ -134,7 +134,7 @@ def moving_parts(scenes: Scenes, points: Tensor, width: int, height: int) -> Ten
     return torch.where((owner >= 0) & moves.gather(1, owner.clamp(min=0)), owner + 1, 0)
 
 
-def _sample_scene(kind: Kind, frames: int, seed: int, movers: int) -> dict:
+def _sample_scene(kind: Kind, frames: int, seed: int, movers: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, MAX_OBJECTS + 1))
     background_name = rng.choice(list(BACKGROUNDS))

@@ -21,7 +21,7 @@ def prepare_torchvision() -> None:
 class _Torchvision(MetaPathFinder):
     """Finds nothing; is asked first."""
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
         if fullname == "torchvision" and self in sys.meta_path:
             sys.meta_path.remove(self)
             _declare_ops()

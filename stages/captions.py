@@ -5,6 +5,7 @@ python -m stages.captions --split camera        # writes data/captions/camera.pa
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models.curation.captioning import describe_clip
 from models.estimators import load_estimator
@@ -54,29 +55,29 @@ def run(split: Split, params: Params) -> None:
     _write(path, rows, made_by)
 
 
-def describe(item: CaptionJob) -> dict:
+def describe(item: CaptionJob) -> dict[str, Any]:
     """Describe a clip with the model; return its row."""
     captioner = load_estimator("captions", item.settings.estimator, model=item.settings.model)
     caption = describe_clip(read_video(item.file)[0], captioner)
     return _row(item.clip_id, caption, item.settings.model if caption else "none")
 
 
-def _row(clip_id: str, caption: str, origin: str) -> dict:
+def _row(clip_id: str, caption: str, origin: str) -> dict[str, Any]:
     return {"clip_id": clip_id, "caption": caption, "origin": origin}
 
 
-def _crashed(item: CaptionJob) -> dict:
+def _crashed(item: CaptionJob) -> dict[str, Any]:
     return _row(item.clip_id, "", "none")
 
 
-def _described_before(path: Path, model: str) -> dict[str, dict]:
+def _described_before(path: Path, model: str) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     rows = read_table(path, CAPTIONS)
     return {row["clip_id"]: row for row in rows[rows["origin"] == model].to_dict("records")}
 
 
-def _write(path: Path, rows: dict[str, dict], made_by: str) -> None:
+def _write(path: Path, rows: dict[str, dict[str, Any]], made_by: str) -> None:
     write_table(path, [rows[clip_id] for clip_id in sorted(rows)], CAPTIONS, made_by)
 
 

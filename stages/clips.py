@@ -9,6 +9,7 @@ Where the source gives the camera's poses, `poses/<clip_id>.npz` has those of th
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -146,8 +147,8 @@ def _read(measured: ItemFolder, clip_id: str) -> tuple[Facts, tuple[Step, str] |
 
 def _table(
     manifest: pd.DataFrame, facts: dict[str, Facts], reasons: Reasons, rules: Rules, held_out: float
-) -> list[dict]:
-    rows: list[dict] = []
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
     first_with: dict[str, str] = {}
     for row in _rows(manifest):
         fact = facts.get(row.clip_id, Facts())
@@ -204,7 +205,7 @@ def _clip_folders(folder: Path) -> tuple[ItemFolder, ItemFolder]:
     return ItemFolder(folder, ".mp4"), ItemFolder(folder / "dropped", ".mp4")
 
 
-def _rows(manifest: pd.DataFrame):
+def _rows(manifest: pd.DataFrame) -> Iterator[Any]:
     """Rows as named tuples, missing values as None."""
     return manifest.astype(object).where(manifest.notna(), None).itertuples(index=False)
 

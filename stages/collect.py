@@ -107,7 +107,7 @@ def _kind(split: Split, index: int, moving_camera: float) -> "scenes.Kind":
     return "mixed" if int((index + 1) * moving_camera) > int(index * moving_camera) else "object"
 
 
-def draw_video(item: SceneJob) -> dict:
+def draw_video(item: SceneJob) -> dict[str, Any]:
     """Render a scene and its true tracks, unless they are there; return its row of the manifest."""
     import torch
 
@@ -127,7 +127,7 @@ def draw_video(item: SceneJob) -> dict:
     return _row(f"{item.kind}-{item.seed}.mp4", path, **facts)
 
 
-def take_video(item: VideoJob) -> dict:
+def take_video(item: VideoJob) -> dict[str, Any]:
     """Copy or fetch a video and its poses, unless they are there; return its row of the manifest.
 
     Raises:
@@ -147,7 +147,7 @@ def take_video(item: VideoJob) -> dict:
     return _row(source.video, path, content=path.stem, poses=poses, **facts)
 
 
-def _row(name: str, path: Path | None, reason: str = "", **facts: object) -> dict:
+def _row(name: str, path: Path | None, reason: str = "", **facts: object) -> dict[str, Any]:
     row = {"video": name, "file": path.name if path else None, "content": None, "reason": reason}
     return row | {"caption": "", "start": None, "end": None, "truth": None, "poses": None} | facts
 
@@ -163,11 +163,11 @@ def _list_source(split: Split, params: Params, copies: LocalCopies) -> list[Sour
             return list_realestate10k(collect.realestate10k, copies)
 
 
-def _crashed_scene(item: SceneJob) -> dict:
+def _crashed_scene(item: SceneJob) -> dict[str, Any]:
     return _row(f"{item.kind}-{item.seed}.mp4", None, reason="drawing it crashed")
 
 
-def _crashed_video(item: VideoJob) -> dict:
+def _crashed_video(item: VideoJob) -> dict[str, Any]:
     return _row(item.source.video, None, caption=item.source.caption, reason="copying it crashed")
 
 

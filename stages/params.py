@@ -9,10 +9,11 @@ params.clips.interval           # (1, 16)
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from models.errors import UserError
 from models.estimators import Kind
@@ -66,7 +67,7 @@ class VideoParams(Section):
     fps: Count
 
     @model_validator(mode="after")
-    def _a_training_item_fits_in_a_clip(self):
+    def _a_training_item_fits_in_a_clip(self) -> Self:
         if self.frames > self.clip_frames:
             raise ValueError(f"frames ({self.frames}) must not exceed clip_frames ({self.clip_frames})")
         return self
@@ -223,7 +224,7 @@ class FoundationParams(Section):
     image_controlnet: str | None
 
     @model_validator(mode="after")
-    def _one_way_to_get_it(self):
+    def _one_way_to_get_it(self) -> Self:
         parts = (self.base, self.motion_adapter, self.image_controlnet)
         if self.source is None and None in parts:
             raise ValueError("give source, or all of base, motion_adapter and image_controlnet")
@@ -327,7 +328,7 @@ class ComputeParams(Section):
     training_processes: Count | None
 
     @model_validator(mode="after")
-    def _dask_needs_an_address(self):
+    def _dask_needs_an_address(self) -> Self:
         if self.backend == "dask" and self.address is None:
             raise ValueError("backend dask needs address, for example tcp://scheduler:8786")
         return self
@@ -378,7 +379,7 @@ class Params(Section):
         return names[kind]
 
     @model_validator(mode="after")
-    def _ranges_rise(self):
+    def _ranges_rise(self) -> Self:
         for key, (low, high) in {
             "clips.interval": self.clips.interval,
             "collect.synthetic.frames": self.collect.synthetic.frames,
@@ -414,7 +415,7 @@ def _section_names() -> list[str]:
     return [field.alias or name for name, field in Params.model_fields.items()]
 
 
-def _problem(path: Path, error) -> str:
+def _problem(path: Path, error: ErrorDetails) -> str:
     key = ".".join(str(part) for part in error["loc"]) or "(whole file)"
     if error["type"] == "extra_forbidden":
         return f"{path}: {key}: unknown key; allowed here: {', '.join(_allowed_keys(error['loc'][:-1]))}"
@@ -423,7 +424,7 @@ def _problem(path: Path, error) -> str:
     return f"{path}: {key}: {error['msg']} (found {error['input']!r})"
 
 
-def _allowed_keys(location: tuple) -> list[str]:
+def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Params
     for part in location:
         for name, field in model.model_fields.items():

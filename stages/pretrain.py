@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -252,7 +253,7 @@ def lr_factor(step: int, settings: PretrainParams) -> float:
     return warm * max(0.02, min(1.0, left))
 
 
-def export(trainee: Trainee, params: Params, log: list[dict], seconds: float) -> None:
+def export(trainee: Trainee, params: Params, log: list[dict[str, Any]], seconds: float) -> None:
     """Write the foundation folder and the motion ControlNet: safetensors, configs, curve and the facts for the card."""
     output = Path(params.pretrain.output)
     trainee.foundation.save(output)

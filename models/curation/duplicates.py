@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,7 +32,7 @@ class Candidate:
 
     name: str
     signature: str
-    rank: tuple
+    rank: tuple[Any, ...]
 
 
 def near_duplicates(candidates: Iterable[Candidate], max_bits: float) -> dict[str, str]:

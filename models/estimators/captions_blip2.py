@@ -1,5 +1,7 @@
 """Captions by BLIP-2 (Li et al., 2023)."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -23,7 +25,7 @@ def load(name: str, model: str) -> "Blip2":
 
 
 class Blip2:
-    def __init__(self, processor, network):
+    def __init__(self, processor: Any, network: Any) -> None:
         self.processor, self.network = processor, network
 
     @torch.no_grad()

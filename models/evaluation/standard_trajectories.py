@@ -7,6 +7,7 @@ displacements in pixels of that canvas; they start on whatever object a picture 
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def object_track(name: str, start: np.ndarray, frame: Size, frames: int) -> np.n
 
 
 @cache
-def _data() -> dict:
+def _data() -> dict[str, Any]:
     return json.loads(FILE.read_text(encoding="utf-8"))
 
 

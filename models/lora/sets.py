@@ -4,6 +4,9 @@ theta_cam   = theta_0 + dtheta_cam                       `add_lora(network, "cam
 theta_mixed = theta_0 + sg[dtheta_cam] + dtheta_obj      `train_only(network, "object")`, `fold_lora`  (Eq. 2)
 """
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -31,7 +34,8 @@ def add_lora(network: MotionControlNet, name: Lora, rank: int, seed: int) -> lis
     loaded = [known for known in getattr(network, "peft_config", {}) if known != name]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network.add_adapter(lora_config(network, rank), adapter_name=name)
+        with beside_other_loras():
+            network.add_adapter(lora_config(network, rank), adapter_name=name)
     network.set_adapters([*loaded, name])
     return train_only(network, name)
 
@@ -50,7 +54,8 @@ def train_only(network: MotionControlNet, name: Lora) -> list[nn.Parameter]:
 def fold_lora(network: MotionControlNet, name: Lora) -> None:
     """Add a frozen LoRA to the weights that it lies beside: W + A B^T as one weight, the same network to rounding.
 
-    Training another LoRA is then spared its cost. Its matrices stay readable, for Eq. 4, but act no more.
+    This makes training the other LoRA cheaper: the folded LoRA adds no computation. Its A and B stay in memory because
+    Eq. 4 reads them, but they are inactive.
     """
     others = [known for known in network.active_adapters() if known != name]
     for layer in lora_layers(network):
@@ -60,11 +65,20 @@ def fold_lora(network: MotionControlNet, name: Lora) -> None:
 
 def load_lora(network: MotionControlNet, name: Lora, folder: str | Path) -> None:
     """Read a LoRA folder that `save_lora` wrote."""
-    network.load_lora_adapter(str(folder), adapter_name=name, prefix=None, use_safetensors=True)
+    with beside_other_loras():
+        network.load_lora_adapter(str(folder), adapter_name=name, prefix=None, use_safetensors=True)
 
 
 def save_lora(network: MotionControlNet, name: Lora, folder: str | Path) -> None:
     network.save_lora_adapter(folder, adapter_name=name)
+
+
+@contextmanager
+def beside_other_loras() -> Iterator[None]:
+    """Keep peft from warning that the network carries a LoRA already: several at once are meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
+        yield
 
 
 def lora_layers(network: nn.Module) -> list[LoraLayer]:

@@ -76,7 +76,7 @@ class _ExtendsConfig:
 class MotionUNet(_ExtendsConfig, UNetMotionModel):
     """`UNetMotionModel` with per-frame motion norms. sample (B, C, T, h, w) -> prediction (B, C, T, h, w)."""
 
-    def __init__(self, *args, motion_norm_num_groups: int = MOTION_NORM_GROUPS, **kwargs):
+    def __init__(self, *args: Any, motion_norm_num_groups: int = MOTION_NORM_GROUPS, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.register_to_config(motion_norm_num_groups=motion_norm_num_groups)
         _normalise_per_frame(self, motion_norm_num_groups)
@@ -85,7 +85,7 @@ class MotionUNet(_ExtendsConfig, UNetMotionModel):
 class ImageControlNet(_ExtendsConfig, SparseControlNetModel):
     """SparseCtrl: condition = first-frame latents and zero frames, plus a mask channel. Never sees noisy latents."""
 
-    def __init__(self, *args, motion_norm_num_groups: int = MOTION_NORM_GROUPS, **kwargs):
+    def __init__(self, *args: Any, motion_norm_num_groups: int = MOTION_NORM_GROUPS, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.register_to_config(motion_norm_num_groups=motion_norm_num_groups)
         _normalise_per_frame(self, motion_norm_num_groups)
@@ -100,12 +100,12 @@ class MotionControlNet(_ExtendsConfig, SparseControlNetModel, PeftAdapterMixin):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         motion_norm_num_groups: int = MOTION_NORM_GROUPS,
         condition: tuple[str, ...] = ("flow",),
         flow_scale: float = 1.0,
         codec_factor: int = 8,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.register_to_config(

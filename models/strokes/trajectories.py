@@ -238,7 +238,7 @@ def _timed(field: str, stroke: Stroke, times: list[float]) -> Stroke:
     return Stroke(stroke.points, np.array(times, np.float64))
 
 
-def _validated(model: type[Model], data: dict) -> Model:
+def _validated(model: type[Model], data: dict[str, Any]) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:

@@ -209,7 +209,7 @@ def _whole_frames(container: av.container.InputContainer, stream: VideoStream) -
             last = time.monotonic()
 
 
-def _packets(container: av.container.InputContainer, stream: VideoStream) -> Iterator[Packet]:
+def _packets(container: av.container.InputContainer, stream: VideoStream) -> Iterator["Packet[VideoStream]"]:
     packets = container.demux(stream)
     while True:
         with waiting():
@@ -219,7 +219,7 @@ def _packets(container: av.container.InputContainer, stream: VideoStream) -> Ite
         yield packet
 
 
-def _decoded(packet: Packet) -> list[VideoFrame]:
+def _decoded(packet: "Packet[VideoStream]") -> list[VideoFrame]:
     with waiting():
         return packet.decode()
 

@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -159,7 +160,7 @@ def recipe_of_table(path: Path) -> str | None:
     return (pq.read_schema(path).metadata or {}).get(RECIPE.encode(), b"").decode() or None
 
 
-def write_table(path: Path, rows: list[dict], table: Table, recipe: str = "") -> None:
+def write_table(path: Path, rows: list[dict[str, Any]], table: Table, recipe: str = "") -> None:
     """Write rows as parquet, in the order given; the same rows give the same bytes. Raises ContractError.
 
     Args:

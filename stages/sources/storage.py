@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -197,7 +198,7 @@ def _explained(location: str, parameter: str) -> Iterator[None]:
         ) from None
 
 
-def _version(info: dict) -> str:
+def _version(info: dict[str, Any]) -> str:
     return " ".join(str(info[field]) for field in ("size", *_VERSIONS) if field in info)
 
 

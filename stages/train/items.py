@@ -54,7 +54,7 @@ def moves_as_one(tracks: Tensor, visibility: Tensor) -> bool:
     return bool((moved - common).norm(dim=-1).mean() <= AS_ONE * common.norm(dim=-1).mean())
 
 
-class TrainingItems(Dataset):
+class TrainingItems(Dataset[dict[str, Tensor]]):
     """Item i of a stage: a random run of frames of some clip, with its strokes, noise and the seed it came from.
 
     `strokes` says what an item gets: all tracks (dense), a draw (sparse), or one stroke of the draw (single) where the

@@ -1,10 +1,13 @@
+import ast
 import runpy
 import subprocess
 import sys
+from inspect import Parameter, Signature
 from pathlib import Path
 
 import pytest
 
+from stages.data.tables import ContractError
 from stages.run import command, locks
 from stages.train.launch import run_training_stage
 from tests.footage import ROOT
@@ -12,6 +15,7 @@ from tests.footage import ROOT
 HOLD = (
     "import sys; from stages.run.locks import only_run\nwith only_run(sys.argv[1]): print('held', flush=True), input()"
 )
+BUILTIN_ERRORS = {"Exception", "ValueError", "RuntimeError", "OSError"}
 SPLIT_STAGES = ("collect", "clips", "captions", "tracks", "sparse_flows", "latents")
 WHOLE_STAGES = ("pretrain", "foundation", "curation_report", "track_quality", "object_lora", "evaluate", "register")
 
@@ -94,3 +98,32 @@ def test_a_training_stage_runs_once_and_its_launched_processes_need_no_lock(othe
 
 def test_locks_are_not_for_git():
     assert f"/{locks.LOCKS}/" in (ROOT / ".gitignore").read_text().split()
+
+
+@pytest.mark.parametrize("stage", [*SPLIT_STAGES, "foundation", "curation_report", "track_quality", "register"])
+@pytest.mark.parametrize(
+    "fault", [ContractError("clips: broken; run it again"), OSError(28, "No space left", "data/a")]
+)
+def test_what_a_user_can_put_right_is_one_line(stage, fault, monkeypatch, capsys):
+    def run(**given):
+        raise fault
+
+    wanted = ["params", *(["split"] if stage in SPLIT_STAGES else [])]
+    run.__signature__ = Signature([Parameter(name, Parameter.KEYWORD_ONLY) for name in wanted])
+    monkeypatch.setattr(f"stages.{stage}.run", run)
+    monkeypatch.setattr(sys, "argv", [stage, *(["--split", "mixed"] if stage in SPLIT_STAGES else [])])
+    name = f"{stage}@mixed" if stage in SPLIT_STAGES else stage
+    with pytest.raises(SystemExit) as ended:
+        command.run_stage(f"stages.{stage}")
+    assert ended.value.code == f"{name}: {fault}"
+
+
+def test_every_error_of_the_project_that_names_a_remedy_is_a_user_error():
+    """A new error class beside `UserError` would end as a traceback."""
+    allowed = {"Unusable", "UnreadableVideo", "DvcError", "DvcBusy", "Refusal"}  # caught where they are raised
+    names = set()
+    for file in [*(ROOT / "models").rglob("*.py"), *(ROOT / "stages").rglob("*.py"), *(ROOT / "flows").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and {getattr(base, "id", "") for base in node.bases} & BUILTIN_ERRORS:
+                names.add(node.name)
+    assert names - allowed == {"UserError"}

@@ -123,3 +123,13 @@ def test_orthogonal_loss_reaches_the_object_lora_only(network):
     orthogonal_loss(network, "orthogonal").backward()
     with_gradient = {key for key, p in network.named_parameters() if p.grad is not None and p.grad.any()}
     assert with_gradient and all(".object." in key and "lora_A" in key for key in with_gradient)
+
+
+def test_a_second_lora_is_added_and_read_without_a_warning(network, tmp_path, recwarn):
+    add_lora(network, "camera", rank=2, seed=0)
+    add_lora(network, "object", rank=2, seed=0)
+    save_lora(network, "camera", tmp_path)
+    other = motion_controlnet_like(tiny.pipeline().image_controlnet, ["flow"], 1.0, tiny.FACTOR, seed=0)
+    add_lora(other, "object", rank=2, seed=0)
+    load_lora(other, "camera", tmp_path)
+    assert not [warning for warning in recwarn if "peft_config" in str(warning.message)]
