@@ -7,7 +7,7 @@ Comments and docstrings do not count.
 
 import ast
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +38,8 @@ def code_of(function: Callable[..., Any], params: Params | None = None) -> dict[
     Args:
         params: name the estimators where the code does not.
     """
+    while isinstance(function, partial):
+        function = function.func
     found: dict[Definition, str] = {}
     waiting = [Definition(function.__module__, function.__qualname__.partition(".")[0])]
     while waiting:

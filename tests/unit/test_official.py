@@ -44,6 +44,7 @@ def sample(pipe: ImageConductorPipeline, mode: str) -> torch.Tensor:
         mode=mode,
         num_inference_steps=config["steps"],
         guidance_scale=config["guidance_scale"],
+        trajectory_guidance_scale=None,
         latents=inputs["latents"],
         output_type="latent",
     ).frames
