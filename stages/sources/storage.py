@@ -32,7 +32,7 @@ class SourceError(UserError):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file in a storage; `version` is the storage's word for its content: another content, another version."""
+    """A file in remote storage. `version` is its ETag or time of change: another content has another version."""
 
     storage: AbstractFileSystem
     address: str
@@ -44,7 +44,7 @@ class RemoteFile:
 
     @property
     def key(self) -> str:
-        """Names its record."""
+        """The name of the file's record in `fetched/`."""
         return item_id(self.url, self.version)
 
 
