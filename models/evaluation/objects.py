@@ -1,4 +1,4 @@
-"""Where a clip's moving object is, and where its background: found in the clip's own grid of tracks.
+"""A clip's moving object and its background, found in the clip's own grid of tracks.
 
 The camera's motion is the similarity that most tracks obey (RANSAC). Other tracks belong to objects, or are background
 tracks that an object drags along when it passes over them. The object is the largest connected patch of tracks that
@@ -59,7 +59,7 @@ def find_object(tracks: np.ndarray, visibility: np.ndarray, grid: int, height: i
 
 
 def clear_background(background: np.ndarray, path: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Those background points (M, 2) that an object on `path` (T, 2) does not come near, and that would stay in the
+    """The background points (of M, 2) that an object on `path` (T, 2) does not come near, and that would stay in the
     frame if they followed it."""
     distance = np.linalg.norm(background[:, None] - path, axis=-1).min(1)
     stays = _stays(background + (path - path[0])[:, None], width, height)

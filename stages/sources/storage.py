@@ -21,7 +21,7 @@ from fsspec.implementations.local import LocalFileSystem
 from models.errors import UserError
 from stages.data.items import content_hash, item_id, temporary_file, write_atomically
 
-DOWNLOADS = 16  # of small files at once
+DOWNLOADS = 16  # downloads of small files at once; more is faster on a slow network
 RECORDS = "fetched"
 _VERSIONS = ("ETag", "etag", "mtime", "modified", "last_modified", "created")
 
@@ -111,7 +111,7 @@ def take_in(file: File, folder: Path) -> Path:
 
 
 class LocalCopies:
-    """Small files of a source at hand on this machine; `fetched`: those that were, or are, fetched into `folder`."""
+    """Local copies of a source's small files. `fetched`: the remote files that were copied into `folder`."""
 
     def __init__(self, folder: Path):
         self.folder = folder
