@@ -1,4 +1,4 @@
-"""The one error that a user can put right, and the wording of errors in a file or a request."""
+"""The base class of all expected errors, and the wording of errors in a file or a request."""
 
 from collections.abc import Iterator
 
@@ -8,9 +8,9 @@ SHOWN_PROBLEMS = 5
 
 
 class UserError(ValueError):
-    """What a user gave cannot be used. The message is one line that names what is wrong, where, and the remedy.
+    """An error that the user can correct. The message is one line that names the place, the fault and the remedy.
 
-    Commands print it without a traceback. Every module that reads what users bring has a subclass of its own.
+    Commands print it without a traceback. Every module that reads a user's input has its own subclass.
     """
 
 

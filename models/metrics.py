@@ -1,8 +1,8 @@
 """What the evaluation measures (Sec 3.1, App C.2), as pure functions.
 
-CamMC and ObjMC are the Euclidean distance between a wanted trajectory and the one tracked in the generated video. Here:
-in pixels at 384x256-equivalent, frame 0 left out (it is given), mean over frames and points of a video, then the mean
-over videos, so that no video counts more for having more strokes.
+CamMC and ObjMC are the Euclidean distance between a wanted trajectory and the one tracked in the generated video. Their
+unit is the pixel of a 384x256 frame. Frame 0 is left out, because it is given. The mean is taken over frames and points
+of each video first, then over videos: a video with more strokes does not count more.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -16,8 +16,12 @@ RESAMPLES = 2000
 
 
 class MotionError(NamedTuple):
-    """px: mean error of one video; stroke: what a still video's would be, both in pixels of that video; lost: whether
-    any of its tracks was lost."""
+    """Trajectory error of one video.
+
+    px: mean error, in pixels of that video.
+    stroke: the error of a video in which nothing moves, in the same pixels.
+    lost: whether any track was lost.
+    """
 
     px: float
     stroke: float
@@ -25,17 +29,21 @@ class MotionError(NamedTuple):
 
     @property
     def relative(self) -> float:
-        """The error over the stroke: 0 follows, 1 is as far off as a still copy; nan where the stroke rests."""
+        """The error divided by the stroke: 0 is perfect, 1 is as bad as a still copy; NaN if the stroke is still."""
         return self.px / self.stroke if self.stroke else float("nan")
 
     def equivalent(self, width: int) -> "MotionError":
-        """In pixels of a 384x256 video, from those of a video `width` wide."""
+        """The same error in pixels of a 384x256 video, from a video that is `width` pixels wide."""
         return MotionError(equivalent_pixels(self.px, width), equivalent_pixels(self.stroke, width), self.lost)
 
 
 class Following(NamedTuple):
-    """share: of the stroke that points follow (0: they rest, 1: all); px: how far they move, mean over the frames after
-    the first; lost: they cannot be told any more."""
+    """How points of one video follow a stroke.
+
+    share: part of the stroke that the points follow; 0: they rest, 1: they follow it fully.
+    px: distance that they move in pixels, mean over the frames after the first.
+    lost: whether the tracker lost them.
+    """
 
     share: float
     px: float
@@ -43,7 +51,7 @@ class Following(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """Mean over n videos, its 95 % interval, how many were failures, and the mean over the others (nan: none)."""
+    """Mean over n videos, its 95 % interval, the number of failures, and the mean without failures (NaN: none left)."""
 
     mean: float
     low: float
@@ -58,16 +66,16 @@ def trajectory_error(
 ) -> MotionError:
     """Distance between tracked and wanted trajectories of one video.
 
-    A track that the tracker no longer sees in the last frame is lost: it counts as a failure, and at least as a still
-    video's error, so a dissolving object is never better than one that stays where it was. So does each other step at
-    which it is unseen, since its place there is a guess.
+    A track that is invisible in the last frame is lost. It counts as a failure, and its error is at least that of a
+    still video. So a dissolving object is never better than an object that does not move. At every other step where a
+    track is invisible, its place is a guess, and the error is at least that of a still video as well.
 
     Args:
         tracks: (T, N, 2) pixels, as tracked from `wanted[0]`.
         visibility: (T, N) bool.
         wanted: (T, N, 2) pixels.
-        inside: (T, N) bool, where `wanted` lies in the frame; None: everywhere. Steps outside it are left out, since
-            nothing can be seen there; a track is lost if it is unseen at the last step that counts.
+        inside: (T, N) bool, where `wanted` lies in the frame; None: everywhere. Steps outside the frame are left out.
+            A track is lost if it is invisible at its last step inside the frame.
 
     Raises:
         ValueError: no step after frame 0 lies inside.
@@ -88,7 +96,7 @@ def trajectory_error(
 
 
 def still_error(wanted: np.ndarray, inside: np.ndarray | None = None) -> MotionError:
-    """The error of a video in which nothing moves; arguments as of `trajectory_error`."""
+    """The error of a video in which nothing moves. The arguments are those of `trajectory_error`."""
     still = np.broadcast_to(wanted[:1], wanted.shape)
     return trajectory_error(still, np.ones(wanted.shape[:2], bool), wanted, inside)
 
@@ -112,11 +120,11 @@ def errors_of_videos(
 
 
 def following(tracks: np.ndarray, visibility: np.ndarray, stroke: np.ndarray, if_lost: float) -> Following:
-    """How much of a stroke points follow: their displacement projected on the stroke, over the stroke.
+    """The share of a stroke that points follow: their displacement projected on the stroke, divided by the stroke.
 
-    Their displacement is the median over the points, the share the least-squares one over all frames after the first,
-    so that curves and ways back count too. Where fewer than half the points are seen at the end, they are lost, and the
-    share is at least as bad as `if_lost`, the distance at least as bad as what that share means.
+    The displacement is the median over the points. The share is fitted by least squares to all frames after the first,
+    so curves and return paths count too. The points are lost if fewer than half are visible at the end. If lost, the
+    share is clamped to `if_lost` or worse, and the distance to `if_lost` times the stroke length or worse.
 
     Args:
         tracks: (T, N, 2) pixels.
@@ -145,15 +153,16 @@ def against_background(
 ) -> Following:
     """How far an object moves against the background, where both should follow the camera.
 
-    The background's motion is the similarity that its points obey in each frame, so that zooms and rolls of the whole
-    scene count for nothing. The object's distance from where that motion takes it is a median over its points, a mean
-    over the frames, and as a share that over the strokes' own mean. Where fewer than half the points of either are seen
-    at the end, the object counts as having moved by a whole stroke.
+    The background's motion is a similarity, fitted to its points in each frame, so zooms and rolls of the whole scene
+    do not count. The distance is measured between the object and the place where that motion would take it: the median
+    over the object's points, then the mean over the frames. `share` is this distance divided by the strokes' mean
+    length. If fewer than half the points of object or background are visible at the end, the object counts as lost and
+    as having moved by a whole stroke.
 
     Args:
         tracks, visibility: (T, N, 2) pixels and (T, N) bool of the object's points.
-        background, background_visibility: (T, M, 2) and (T, M) of the background's.
-        strokes: (T, K, 2) pixels, what the camera was asked for.
+        background, background_visibility: (T, M, 2) pixels and (T, M) bool of the background's points.
+        strokes: (T, K, 2) pixels, the camera strokes of the request.
     """
     apart = []
     for t in range(1, len(tracks)):
@@ -171,12 +180,12 @@ def against_background(
 def summarise(values: Sequence[float], lost: Sequence[bool], groups: Sequence[Hashable], seed: int) -> Summary:
     """Mean, 95 % interval, n and failures.
 
-    Videos of one picture are alike, so the interval is that of a cluster bootstrap: whole groups are drawn with
-    replacement, with all their videos (percentiles of 2000 resamples, drawn from `seed`). With few groups it is still
-    too narrow, and one group has no width at all.
+    Videos of one picture are alike, so the interval comes from a cluster bootstrap: whole groups are drawn with
+    replacement, with all their videos (percentiles of 2000 resamples, drawn from `seed`). With few groups the interval
+    is still too narrow. With one group its width is zero.
 
     Args:
-        values, lost, groups: one for each video; videos of one group are drawn together.
+        values, lost, groups: one entry for each video; videos of one group are drawn together.
 
     Raises:
         ValueError: there is no value.
@@ -201,23 +210,23 @@ def interval(values: np.ndarray, groups: Sequence[Hashable], seed: int) -> tuple
 
 
 def equivalent_pixels(px: float, width: int) -> float:
-    """Pixels of a video `width` wide as pixels of a 384x256 one."""
+    """Convert pixels of a video that is `width` wide to pixels of a 384x256 video."""
     return px * REFERENCE_WIDTH / width
 
 
 def frechet_distance(features: np.ndarray, reference: np.ndarray) -> float:
     """Frechet distance between Gaussians fitted to two feature sets (n, D) and (m, D).
 
-    It falls with n, also between samples of one distribution: never compare values of different n.
+    It falls with n, even between samples of one distribution. Never compare values of different n.
     """
-    from pytorch_fid.fid_score import calculate_frechet_distance  # who measures motion alone needs none of it
+    from pytorch_fid.fid_score import calculate_frechet_distance  # imported late: motion errors do not need it
 
     moments = [(x.mean(0), np.cov(x, rowvar=False)) for x in (features, reference)]
     return float(calculate_frechet_distance(*moments[0], *moments[1]))
 
 
 def _mean_where(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Mean over frames (N,) of values (T, N) where `counts`, which holds somewhere in each column."""
+    """Mean (N,) of values (T, N) over the frames where `counts` is true; each column has such a frame."""
     return np.where(counts, values, 0).sum(0) / counts.sum(0)
 
 
@@ -228,17 +237,19 @@ def tap_vid(
     seen: np.ndarray,
     thresholds: tuple[int, ...] = (1, 2, 4, 8, 16),
 ) -> dict[str, float]:
-    """How well points of frame 0 were followed, as TAP-Vid counts it; frame 0 is left out, and points not seen there.
+    """Metrics of TAP-Vid for points of frame 0. Frame 0 itself and points that are hidden in it are left out.
 
     Args:
         tracks, truth: (T, N, 2) pixels, found and true.
         visibility, seen: (T, N) bool, found and true.
 
     Returns:
-        Shares in 0..1. `within_<d>_px`: of the truly visible, those nearer than d px; `position_accuracy`: their mean
-        over d. `occlusion_accuracy`: of all, those whose visibility is right. `jaccard_<d>_px`: found visible and near,
-        over that, what was missed and what is wrong; `average_jaccard`: their mean. `occluded`: of the points, those
-        that are hidden for a while. nan where nothing can be counted.
+        Shares in 0..1, NaN where nothing can be counted.
+        `within_<d>_px`: truly visible positions that are found within d px; `position_accuracy`: the mean over d.
+        `occlusion_accuracy`: positions whose visibility is found correctly.
+        `jaccard_<d>_px`: true positives / (true positives + misses + false positives), where a true positive is
+        visible and within d px; `average_jaccard`: the mean over d.
+        `occluded`: points that are hidden in some frame.
     """
     known = seen[0]
     error = np.linalg.norm(tracks - truth, axis=-1)[1:, known]

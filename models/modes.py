@@ -1,4 +1,4 @@
-"""What strokes can move, by name: the LoRAs, the modes of a request, and those of the evaluation beside them."""
+"""Names of what strokes move: the LoRAs, the modes of a request, and the further modes of the evaluation."""
 
 from typing import Literal, get_args
 

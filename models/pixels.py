@@ -1,4 +1,4 @@
-"""Pictures as numbers: 0..1 to bytes."""
+"""Conversion of pictures from floats in 0..1 to bytes."""
 
 import numpy as np
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What the pocket foundation is pre-trained on: procedural scenes as latents, their strokes, and pictures of them."""
+"""Pre-training data of the pocket foundation: procedural scenes as latents, their strokes, and sample pictures."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -25,16 +25,16 @@ from models.scenes import (
 
 StrokeKind = Literal["dense", "sparse", "none"]
 KINDS: tuple[Kind, ...] = ("camera", "object", "mixed")
-TRACK_GRID = 16  # tracks a side of the frame
-RENDERED_AT_ONCE = 64  # scenes; more take more memory
-MORE_STROKES = 4  # at most, beside those that name every motion
-ZOOM = 0.05  # log units from which a zoom cannot be told from a pan by one stroke
-PINNED_SHARE = 0.3  # of the further strokes' probability that ignores motion, so that a still stroke means "stay"
+TRACK_GRID = 16  # tracks along each side of the frame
+RENDERED_AT_ONCE = 64  # scenes; more are faster and take more memory
+MORE_STROKES = 4  # strokes added to those that name every motion, at most; more makes training strokes denser
+ZOOM = 0.05  # log units; a faster zoom gets three strokes, because one stroke cannot tell it from a pan
+PINNED_SHARE = 0.3  # share of the further strokes drawn regardless of motion; more teaches still strokes better
 
 
 @dataclass
 class SceneBatch:
-    """Scenes as a network sees them, with what is true of them.
+    """A batch of scenes as latents, with their true motion.
 
     latents (B, C, T, h, w), scaled; tracks (B, T, N, 2) in pixels; visibility (B, T, N); parts (B, N): what each track
     moves with, 0 the scene, k a moving object; camera (B, 2): how far it pans (frame heights) and zooms (log units).
@@ -117,9 +117,9 @@ def choose_strokes(batch: SceneBatch, kind: StrokeKind, generator: torch.Generat
 
 
 def motion_error(videos: np.ndarray, batch: SceneBatch) -> float:
-    """How far the tracks in videos (B, T, H, W, 3) uint8 are from the true ones, over how far a still copy's are.
+    """Distance of the tracks in videos (B, T, H, W, 3) uint8 from the true ones, divided by that of a still copy.
 
-    Of the scenes' grid, all points count that are visible throughout; the project's own tracker follows them.
+    All points of the scenes' grid count that are visible in every frame. Lucas-Kanade follows them.
     """
     truth, seen = batch.tracks.cpu().numpy(), batch.visibility.all(1).cpu().numpy()
     pairs = [(video, truth[i][:, seen[i]]) for i, video in enumerate(videos) if seen[i].any()]

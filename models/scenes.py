@@ -21,7 +21,7 @@ PRETRAIN_SEEDS = 10**12
 MAX_OBJECTS = 3
 WAVES = 6
 ASPECT = 1.5
-SOFTNESS = 0.035  # half the width of an edge, in frame heights: soft enough for the codec
+SOFTNESS = 0.035  # frame heights; half the width of an edge; softer edges lose less in the codec
 
 COLOURS = {
     "red": (0.90, 0.20, 0.20),
@@ -84,7 +84,7 @@ def sample_scenes(kinds: list[Kind], frames: int, seeds: list[int], movers: int 
 
 
 def scene_captions(scenes: Scenes) -> list[str]:
-    """What is to be seen, never how it moves: `a red circle and a blue square on a teal background`."""
+    """Captions of the objects and not of their motion: `a red circle and a blue square on a teal background`."""
     return list(scenes.captions)
 
 
@@ -127,7 +127,7 @@ def true_tracks(scenes: Scenes, points: Tensor, width: int, height: int) -> tupl
 
 
 def moving_parts(scenes: Scenes, points: Tensor, width: int, height: int) -> Tensor:
-    """What each pixel position (B, N, 2) of frame 0 moves with: 0 the scene, k the k-th of the objects that move."""
+    """The part that each pixel position (B, N, 2) of frame 0 belongs to: 0 the scene, k the k-th moving object."""
     screen = _pixels_to_units(points.float(), width, height)
     owner = _owner(scenes, _to_world(scenes, screen[:, None, :, None])[:, :, :, 0], frame=0)[:, 0]  # (B, N)
     moves = (scenes.centres - scenes.centres[:, :, :1]).abs().amax((2, 3)) > 0  # (B, K)
@@ -178,7 +178,7 @@ def _sample_scene(kind: Kind, frames: int, seed: int, movers: int) -> dict[str, 
 
 
 def _grey(background: str) -> float:
-    """Luminance of a background; two that share it are one flat surface to whoever tracks in grey."""
+    """Luminance of a background. Two colours of one luminance are one flat surface for a tracker of grey values."""
     return float(np.dot(BACKGROUNDS[background], (0.299, 0.587, 0.114)))
 
 

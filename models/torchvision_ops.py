@@ -2,8 +2,8 @@
 
 PyPI's torchvision is built for CUDA; beside a CPU-only torch its extension does not load, and `import torchvision`
 then fails while it registers fake versions of two operators. Nothing here uses those operators (box NMS), so declaring
-their schemas is enough. It is done when torchvision is first imported, by whatever library: programs that need neither
-it nor torch do not wait for them.
+their schemas is enough. This happens when a library first imports torchvision. A program that never imports it does not
+load torch.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ def prepare_torchvision() -> None:
 
 
 class _Torchvision(MetaPathFinder):
-    """Finds nothing; is asked first."""
+    """An import hook that runs before all others and finds no module."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
         if fullname == "torchvision" and self in sys.meta_path:

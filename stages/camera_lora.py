@@ -1,7 +1,7 @@
 """The camera LoRA on camera-only data (Eq. 1): `python -m stages.camera_lora`.
 
-theta_cam = theta_0 + dtheta_cam: motion ControlNet and foundation stay as they are. A share of the items has a lone
-stroke, on whatever it may lie, so that one stroke on an object is learned to mean the camera.
+theta_cam = theta_0 + dtheta_cam. Motion ControlNet and foundation are frozen. A share of the items has a single stroke
+at a random place, so the LoRA learns that one stroke on an object means the camera.
 """
 
 import numpy as np

@@ -85,7 +85,7 @@ def run(params: Params, tracker: StageRun) -> dict[str, Any]:
 
 
 def load_pipeline(params: Params) -> ImageConductorPipeline:
-    """The trained parts on the foundation, on a GPU where there is one."""
+    """The pipeline with all trained parts, on a GPU if there is one."""
     network = MotionControlNet.from_pretrained(MOTION_CONTROLNET)
     load_lora(network, "camera", CAMERA_LORA)
     load_lora(network, "object", OBJECT_LORA)
@@ -99,7 +99,7 @@ def load_pipeline(params: Params) -> ImageConductorPipeline:
 
 
 def start_pipeline(pipe: ImageConductorPipeline, params: Params) -> ImageConductorPipeline | None:
-    """The sampler with the motion ControlNet that training began with, if it had one: untrained on the clips."""
+    """The pipeline with the motion ControlNet that training started from; None if there was no such start."""
     settings = params.motion_controlnet
     if settings.source is not None or settings.start is None:
         return None
@@ -110,7 +110,7 @@ def start_pipeline(pipe: ImageConductorPipeline, params: Params) -> ImageConduct
 
 
 def load_trackers(params: Params) -> dict[str, PointTracker]:
-    """The first is the curation's own, lenient as generated videos need it, the second independent of it."""
+    """The curation's tracker in its lenient form for generated videos, and a second, independent tracker."""
     first = load_tracker_of_generated(params.tracks.estimator, **params.tracks.options())
     return {params.tracks.estimator: first, SECOND_TRACKER: load_estimator("tracks", SECOND_TRACKER)}
 
@@ -118,7 +118,7 @@ def load_trackers(params: Params) -> dict[str, PointTracker]:
 def sample(
     pipe: ImageConductorPipeline, trackers: dict[str, PointTracker], distances: Distances, params: Params
 ) -> tuple[dict[str, dict[str, list[Measured]]], Shown]:
-    """Make and measure every case under every method; keep the videos of the pictures that the report shows."""
+    """Generate and measure every case with every method. Videos of the pictures in the report are kept."""
     settings = params.evaluate
     methods = {method.name: method for method in PLAIN}
     guidances = guided(settings.trajectory_guidance_scales)
@@ -151,7 +151,7 @@ def sample(
 def floors(
     foundation: Foundation, split: Split, trackers: dict[str, PointTracker], params: Params
 ) -> dict[str, list[Measured]]:
-    """Held-out clips against their own tracks: as they are, and through the codec."""
+    """Measure held-out clips against their own tracks: the clips themselves, and the clips through the codec."""
     measured: dict[str, list[Measured]] = {"real": [], "codec": []}
     for case, frames in real_clips(split, params):
         decoded = to_uint8(foundation.decode(encoded(foundation, frames).transpose(0, 1)[None]))[0]

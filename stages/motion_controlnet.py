@@ -1,7 +1,7 @@
 """The motion ControlNet, dense then sparse, on mixed data (Sec 2.4): `python -m stages.motion_controlnet`.
 
-Beside the frozen foundation, a fresh one or from `motion_controlnet.start`. Output: artifacts/motion_controlnet/, in
-diffusers' layout, and its curves.
+Training starts from the weights in `motion_controlnet.start` or from a fresh network. Output:
+artifacts/motion_controlnet/ in diffusers' layout, with curves.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ def run(params: Params, tracker: Listener) -> None:
 
 
 def first_weights(settings: MotionControlNetParams, foundation: Foundation) -> MotionControlNet:
-    """What training begins with: the weights in `settings.start`, or a fresh network beside the foundation.
+    """The network that training starts from: the weights in `settings.start`, or a fresh network.
 
     Raises:
         ParamsError: `start` is no motion ControlNet, or has another condition or flow scale than the settings.

@@ -51,12 +51,12 @@ from stages.run.mlflow_runs import SilentRun, StageRun, stage_run
 from stages.train.checkpoint import Checkpoint
 
 SEED_OF_CODEC, SEED_OF_SPREAD = PRETRAIN_SEEDS - 2 * 10**6, PRETRAIN_SEEDS - 10**6  # scenes not trained on
-SCENES_OF_SPREAD = 96  # that the deviation of latents is measured on
+SCENES_OF_SPREAD = 96  # scenes that the standard deviation of latents is measured on
 CHECKPOINTS = Path("checkpoints/pretrain")
 PICTURES = Path("reports/pretrain")
 CURVES = ("step", "loss", "lr")
 VALIDATION_SCENES, SHOWN = 24, 6  # scenes that are measured, and how many of them the pictures show
-NO_STROKE_SHARE = 0.08  # of batches, without any stroke and without the motion ControlNet's residuals
+NO_STROKE_SHARE = 0.08  # share of batches without strokes and without the motion ControlNet's residuals
 VALIDATION_SEED = 2 * PRETRAIN_SEEDS
 
 
@@ -90,7 +90,7 @@ def main() -> None:
 def pretrain(params: Params, device: str, run: StageRun | SilentRun) -> None:
     """Run the whole pre-training, from the last checkpoint where there is one, and export the foundation.
 
-    `run` is told loss and learning rate of every step, and at each validation its figures and a picture.
+    `run` receives loss and learning rate of every step, and the figures and a picture of each validation.
     """
     settings = params.pretrain
     trainee = build(params, device)
@@ -287,7 +287,7 @@ def _codec_images(params: Params) -> Tensor:
 
 
 def checkpoint_file(params: Params) -> Path:
-    """Named by all that shapes the run, `steps` apart: a run may be made longer, another one is not taken up."""
+    """The checkpoint is named by all that shapes the run but `steps`, so a longer run resumes a shorter one."""
     settings = params.pretrain.model_dump(
         mode="json", exclude={"steps", "output", "checkpoint_every", "validate_every"}
     )

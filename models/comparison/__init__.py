@@ -3,5 +3,5 @@
 videos       folders of videos by any method, with their trajectories
 score        the evaluation's figures for them
 study        a page that asks people which of two videos they prefer
-preferences  what their votes say
+preferences  the result of the votes
 """

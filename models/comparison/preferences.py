@@ -1,7 +1,7 @@
-"""What the votes of a preference study say: shares of two methods, strengths of more (Sec 3, App C.2).
+"""Results of a preference study: shares of two methods, strengths of more methods (Sec 3, App C.2).
 
-Strengths are those of Bradley and Terry (1952): method i beats j with probability s_i / (s_i + s_j); they sum to 1, so
-that of two methods they are the shares of the votes, as nearly as the weak prior that keeps them finite allows.
+Strengths are those of Bradley and Terry (1952): method i beats j with probability s_i / (s_i + s_j). They sum to 1. A
+weak prior keeps them finite. With two methods, the strengths are the shares of the votes, apart from the prior.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 
 Question = Literal["overall", "quality", "motion"]
 QUESTIONS: tuple[Question, ...] = get_args(Question)
-PRIOR = 0.05  # of a vote each way between every pair: without it, a method that never lost has no finite strength
+PRIOR = 0.05  # votes added each way to every pair; without them, a method that never lost has no finite strength
 RESAMPLES = 2000
 ITERATIONS = 200
 
@@ -28,8 +28,8 @@ class Vote(NamedTuple):
 def preferences(votes: Sequence[Vote], seed: int = 0) -> dict[str, Any]:
     """Figures by question and method: share of its comparisons won, Bradley-Terry strength, each with its interval.
 
-    Intervals are 95 % of a cluster bootstrap: participants are drawn with replacement, with all their votes. Of one
-    participant there is none.
+    Intervals are 95 % intervals of a cluster bootstrap: participants are drawn with replacement, with all their votes.
+    With one participant there is no interval.
 
     Raises:
         ValueError: there is no vote.

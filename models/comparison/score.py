@@ -1,4 +1,4 @@
-"""Any method's videos, measured by the code that measures this project's own: `image-conductor score`.
+"""Measure the videos of any method with the code of the evaluation: `image-conductor score`.
 
 image-conductor score --videos out/dragnuwa out/ours --trajectories strokes --mode object --output metrics.json
 """
@@ -38,13 +38,13 @@ def score_videos(
     """Figures of each folder of videos, and of a still copy.
 
     Strokes are taken from their canvas to a video's frame as `generate` does: scaled to cover it, centre-cropped.
-    In mode camera those of the camera, where a file has both. Pixels are those of a 384 wide video; steps at which a
-    stroke has left the frame are left out.
+    If a file has both kinds, mode `camera` takes the camera strokes. Pixels are those of a video 384 pixels wide. Steps
+    at which a stroke has left the frame are left out.
 
     Args:
         videos, trajectories: see `models.comparison.videos`.
         mode: whether the strokes are the camera's or an object's: CamMC or ObjMC.
-        trackers: two, by name; the first one's figures lead.
+        trackers: two, by name; the first one measures, the second one is printed beside it.
 
     Raises:
         ValueError: files do not match, cannot be read, or no stroke of a video stays in its frame.
@@ -112,7 +112,7 @@ class Scored(NamedTuple):
 
 
 def _check_steps(path: Path) -> None:
-    """Raises ValueError for a GIF whose frames are shown for unlike times: strokes are spread evenly over frames."""
+    """Raises ValueError for a GIF with unequal frame times, because strokes are spread evenly over frames."""
     if path.suffix.lower() != ".gif":
         return
     seconds = frame_seconds(path)

@@ -2,8 +2,8 @@
 
 image-conductor study --videos out/ours out/other --trajectories strokes --votes votes.sqlite
 
-Each participant sees every pair of methods for every stroke once, in an order and on sides that seed and participant
-decide; the page and its addresses never name a method. Votes are rows of one SQLite table, written as they are given.
+Each participant sees every pair of methods for every stroke once. The seed and the participant's number decide order
+and sides. The page and its addresses never name a method. Each vote is written at once as a row of one SQLite table.
 """
 
 import io
@@ -27,7 +27,7 @@ from models.strokes.trajectories import load_trajectories, stroke_tracks
 from models.video.read import read_video
 
 SIDES = ("left", "right")
-STROKE_WIDTH = 384  # pixels that the picture with the strokes has at least
+STROKE_WIDTH = 384  # pixels; smallest width of the picture with the strokes
 TABLES = """
 CREATE TABLE IF NOT EXISTS study (seed INTEGER NOT NULL, methods TEXT NOT NULL, items TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS participants (id INTEGER PRIMARY KEY AUTOINCREMENT, began TEXT DEFAULT CURRENT_TIMESTAMP);
@@ -49,7 +49,7 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared. seed: of sides and order."""
+    """The comparison of a study. seed: decides sides and order."""
 
     items: tuple[Item, ...]
     methods: tuple[str, ...]
@@ -64,7 +64,7 @@ class Study:
         return cls(items, tuple(sorted(items[0].videos)), seed)
 
     def trials(self, participant: int) -> list[Trial]:
-        """What a participant sees, in order."""
+        """The trials of a participant, in order."""
         rng = np.random.default_rng([self.seed, participant])
         pairs = [(item, *pair) for item in self.items for pair in combinations(self.methods, 2)]
         trials = []
@@ -186,7 +186,7 @@ def read_votes(path: Path) -> list[Vote]:
 
 
 def _open_votes(study: Study, path: Path) -> None:
-    """Make the tables, or make sure that they are this study's: another seed would give other trials their votes."""
+    """Make the tables, or check that they are this study's. With another seed, votes would belong to other trials."""
     wanted = (study.seed, "\n".join(study.methods), "\n".join(item.name for item in study.items))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

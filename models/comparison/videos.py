@@ -1,10 +1,10 @@
-"""Folders of videos by any method, with the trajectories that they were asked for.
+"""Folders of videos by any method, with the trajectories of their requests.
 
     videos/<method>/<name>.mp4                 trajectories/<name>.json
     videos/<method>/<picture>/<name>.mp4       trajectories/<picture>/<name>.json
 
-A method is a folder, named after it. Each trajectory file needs a video of the same name in every method. Names may
-have folders in them: videos of one picture are then kept together, which intervals take account of.
+A method is a folder with the method's name. Each trajectory file needs a video of the same name in every method. A name
+may contain a folder, which stands for one picture. Intervals take account of which videos share a picture.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def find_items(videos: Sequence[Path], trajectories: Path) -> list[Item]:
 
     Raises:
         ValueError: a folder is missing or empty, two methods have one name, a name has several files, or a trajectory
-            and a video are without each other.
+            has no video, or a video no trajectory.
     """
     if len({folder.name for folder in videos}) < len(videos):
         raise ValueError(f"--videos: folders must have names of their own, got {', '.join(map(str, videos))}")

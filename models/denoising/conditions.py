@@ -1,4 +1,4 @@
-"""What the motion ControlNet is conditioned on: a list in its config.
+"""The condition of the motion ControlNet: a list of parts, kept in its config.
 
 - `flow`: the blurred flow map, times `flow_scale`, pixel-unshuffled to latent size (the paper; the authors' weights).
 - `first_frame_latents` (past the paper): the first frame is warped, every pixel moving with its nearest stroke. The
@@ -21,10 +21,10 @@ from models.denoising.flow_maps import flow_map
 from models.denoising.strokes import Strokes
 from models.networks.codec import Codec
 
-NEAREST_SIGMA = 0.6  # latent pixels over which one stroke's displacement passes into the next one's
-REACH_SIGMA = 2.5  # latent pixels over which what a stroke carries fades
-STIFFNESS = 1.0  # squared latent pixels that strokes must be apart before they say anything about zoom or roll
-HIDDEN = 1e-4  # weight of a track that is not seen, so that the camera rests where the last track left it
+NEAREST_SIGMA = 0.6  # latent pixels; standard deviation over which the strokes' displacements mix; more mixes further
+REACH_SIGMA = 2.5  # latent pixels; standard deviation of the weight around a stroke; more moves a larger area
+STIFFNESS = 1.0  # squared latent pixels; strokes must be further apart than this to determine zoom and roll
+HIDDEN = 1e-4  # weight of an invisible track; above 0, so the camera stays in place when no track is visible
 
 
 def motion_condition(config: Mapping[str, Any], vae: Codec | None, strokes: Strokes, first_latents: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def carried_latents(
     """(B, C + 1, T, h, w): latents of the warped first frame minus latents of the first frame, times a weight.
 
     The last channel is the weight: 1 on a stroke, 0 far from all. The displacement of a place since frame 0 is the mean
-    of the displacements of the tracks around it, weighted by Gaussians of their distance.
+    displacement of the tracks around it, weighted by Gaussians of their distance.
     """
     b, t, n, _ = tracks.shape
     channels, h, w = first_latents.shape[1:]
@@ -82,8 +82,8 @@ def carried_latents(
 def camera_latents(vae: Codec | None, tracks: Tensor, visibility: Tensor, first_latents: Tensor, factor: int) -> Tensor:
     """(B, C, T, h, w): latents of the first frame as seen by the camera that moved all tracks, minus its latents.
 
-    The camera is the similarity (shift, zoom, roll; one track: the shift) from frame t back to frame 0 of least
-    squared error, in complex numbers z0 = a (z - mean z) + mean z0.
+    The camera is the similarity (shift, zoom, roll) from frame t back to frame 0 with the least squared error. One
+    track determines only the shift. In complex numbers: z0 = a (z - mean z) + mean z0.
     """
     size = [s * factor for s in first_latents.shape[-2:]]
     z = torch.view_as_complex(tracks.contiguous())  # (B, T, N)
@@ -100,7 +100,7 @@ def camera_latents(vae: Codec | None, tracks: Tensor, visibility: Tensor, first_
 
 
 def _change(vae: Codec | None, first_latents: Tensor, origin: Tensor) -> Tensor:
-    """How the latents change (B, C, T, h, w) when each pixel shows what was at `origin` (B, T, H, W, 2), pixels."""
+    """The change of the latents (B, C, T, h, w) if each pixel shows what was at `origin` (B, T, H, W, 2) in pixels."""
     if vae is None:
         raise ValueError("condition: first-frame conditions need the VAE, which this model does not have")
     b, t, height, width, _ = origin.shape

@@ -1,6 +1,6 @@
 """eps_theta(z_t, t, c_txt, c_img, c_trajs) of Eq. 1: the UNet with the residuals of both ControlNets.
 
-`predict` is eps_theta as a whole. The sampler calls its parts, because it reuses residuals.
+`predict` is the whole of eps_theta. The sampler calls the parts of `predict`, because it reuses residuals.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from models.networks.networks import ImageControlNet, MotionControlNet, MotionUN
 
 
 class Residuals(NamedTuple):
-    """What a ControlNet adds to the UNet: one tensor (B * T, C, h, w) per skip, and one for the middle."""
+    """What a ControlNet adds to the UNet: a tensor (B * T, C, h, w) per skip connection, one for the middle block."""
 
     down: Sequence[Tensor]
     mid: Tensor
@@ -35,7 +35,7 @@ def predict(
     """eps_theta of Eq. 1 and 3: one prediction (B, C, T, h, w) of the kind that the scheduler's config names.
 
     Args:
-        motion_controlnet: perhaps wrapped for training on several processes.
+        motion_controlnet: may be wrapped for training on several processes.
         x_t: noisy latents (B, C, T, h, w) of the diffusion model; timesteps: (B,).
         text: c_txt, (B, L, D). z_first: c_img, (B, C, h, w) scaled VAE latents of the first frame.
         condition: c_trajs, (B, C', T, h, w) from `motion_condition`; None leaves the motion ControlNet out.
@@ -79,7 +79,7 @@ def motion_residuals(
 
 
 def concatenated(parts: Sequence[Residuals]) -> Residuals:
-    """Residuals of several batches as those of one."""
+    """Join the residuals of several batches into those of one batch."""
     if len(parts) == 1:
         return parts[0]
     return Residuals(
@@ -117,7 +117,7 @@ def image_condition(latents: Tensor, at: Sequence[int], frames: int) -> tuple[Te
     """Image condition (B, C, T, h, w) and mask (B, 1, T, h, w): latents (B, C, K, h, w) at K frames, zeros elsewhere.
 
     Raises:
-        ValueError: the frame numbers do not rise from 0 within the video, or are not as many as the images.
+        ValueError: the frame numbers do not rise from 0 within the video, or their number is not K.
     """
     if list(at) != sorted(set(at)) or not at or at[0] != 0 or at[-1] >= frames or len(at) != latents.shape[2]:
         raise ValueError(
@@ -137,11 +137,11 @@ def repeat_per_frame(text: Tensor, frames: int) -> Tensor:
 
 
 def _unseen_sample(network: ImageControlNet | MotionControlNet, condition: Tensor) -> Tensor:
-    """A stand-in for the noisy latents, which these ControlNets zero: only its shape counts."""
+    """A stand-in for the noisy latents. These ControlNets multiply them by zero, so only the shape counts."""
     b, _, t, h, w = condition.shape
     return condition.new_zeros(b, unwrapped(network).config.in_channels, t, h, w)
 
 
 def unwrapped(network: Any) -> Any:
-    """The network itself: training on several processes wraps it."""
+    """The network without the wrapper that training on several processes puts around it."""
     return getattr(network, "module", network)

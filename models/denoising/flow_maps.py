@@ -23,7 +23,7 @@ def flow_map(tracks: Tensor, visibility: Tensor, height: int, width: int) -> Ten
 def rasterise(tracks: Tensor, visibility: Tensor, height: int, width: int) -> Tensor:
     """Sparse flow map (B, 2, T, H, W): frame t holds the displacement t-1 -> t at the truncated pixel where it starts.
 
-    Where several tracks start on one pixel the last one wins. Steps that start outside the frame are left out.
+    If several tracks start on one pixel, the last one wins. Steps that start outside the frame are left out.
     """
     b, t, n, _ = tracks.shape
     flow = tracks.new_zeros(b, 2, t, height * width)
@@ -46,7 +46,7 @@ def rasterise(tracks: Tensor, visibility: Tensor, height: int, width: int) -> Te
 def blur(flow: Tensor) -> Tensor:
     """Separable Gaussian over the last two axes, sum 1, reflect-101 border: 99 px, sigma 10 at a width of 384.
 
-    As a matrix product for each axis, which takes a CPU a quarter of a convolution's time.
+    It is one matrix product per axis. On a CPU this takes a quarter of the time of a convolution.
     """
     height, width = flow.shape[-2:]
     scale = width / BLUR_WIDTH

@@ -17,7 +17,7 @@ from models.networks.networks import MotionControlNet
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """What one training step needs.
+    """The inputs of one training step.
 
     latents: (B, C, T, h, w) VAE latents in the VAE's scaled space. text: (B, L, D) embeddings. strokes: None leaves the
     motion ControlNet out. noise: as `latents`, from N(0, 1). u: (B,) uniform in 0..1, which the timesteps are made of.
@@ -39,7 +39,7 @@ def denoising_loss(
 ) -> Tensor:
     """Eq. 1 and Eq. 3: || eps - eps_theta(z_t, t, c_txt, c_img, c_trajs) ||^2, mean over all elements.
 
-    The networks run within `autocast`. What they are given and compared with is made in full precision.
+    The networks run within `autocast`. Their inputs and targets are computed in full precision.
     """
     scheduler, z_first = foundation.scheduler, batch.latents[:, :, 0]
     x0 = foundation.latent_space.to_model(batch.latents, z_first)
@@ -60,7 +60,7 @@ def draw_timesteps(scheduler: DDIMScheduler, u: Tensor, power: float) -> Tensor:
 
 
 def training_target(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """What the network is to predict: `epsilon`, `sample` or `v_prediction`, by the scheduler's `prediction_type`.
+    """The target of the prediction: `epsilon`, `sample` or `v_prediction`, by the scheduler's `prediction_type`.
 
     Raises:
         ValueError: the scheduler names another prediction type.

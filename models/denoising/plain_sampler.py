@@ -1,4 +1,4 @@
-"""DDIM without guidance, for networks in training: a few steps, one prediction each."""
+"""DDIM without guidance, for networks in training: a few steps with one prediction each."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

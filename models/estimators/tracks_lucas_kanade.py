@@ -40,10 +40,11 @@ _LUCAS_KANADE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Doubt:
-    """times, less: the camera's candidate is taken unless it is `times` as unlike as Lucas-Kanade's, and `less` more.
+    """When to prefer the camera's candidate, and when a point counts as visible. Differences are in grey levels.
 
-    found: difference from frame 0 below which any point counts as seen.
-    lost: that at which a point that was followed without a gap is no longer seen.
+    times, less: the camera's candidate wins if its difference is at most `times` x Lucas-Kanade's + `less`.
+    found: a point counts as visible if its difference from frame 0 is below this.
+    lost: a point that was followed without a gap stays visible until its difference reaches this.
     """
 
     times: float

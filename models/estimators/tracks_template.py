@@ -4,9 +4,9 @@ A point is the patch around it in frame 0, where places near it and of its own c
 patch is laid on every place near the last one, and the place wins where the two differ least, with a small price on
 distance. As a smooth surface looks alike along whole lines, there is a second candidate: where the point goes with the
 camera, by the similarity that most of the dense flow from frame 0 obeys. It is taken unless the match is clearly more
-alike. No point is followed from the previous frame's looks, and no way back is checked: what this tracker and
-Lucas-Kanade agree on is in the video. Nor is a point lost for the same reason: here it is seen as long as the patch
-matches in colour, or at least in form, as it does where only contrast fades.
+alike. This tracker never matches against the previous frame and has no forward-backward check, so its errors are
+independent of Lucas-Kanade's. Its rule for losing a point is independent as well: a point is visible as long as its
+patch matches in colour, or at least in form. The form still matches where only contrast fades.
 """
 
 from itertools import product
@@ -24,7 +24,7 @@ OWN_COLOUR = 25.0  # that over the difference from the point's colour, in grey l
 REACH = 8 / 64  # how far a point may move in one frame, in frame heights
 FINER = (0.5, 0.25, 0.125)  # pixels, steps of the search around the best whole pixel
 DISTANCE_PRICE = 4.0  # squared grey levels, for a move of `REACH`
-CLEARLY = 2.0, 64.0  # times, and squared grey levels: how much less alike the camera's candidate must be to lose
+CLEARLY = 2.0, 64.0  # the camera's candidate loses above 2.0 x the match's error + 64 (squared grey levels)
 FLOW_HEIGHT = 128  # of the frames that dense flow is found between
 FIT_GRID = 20  # points a side whose flow the camera's motion is fitted to
 FIT_TOLERANCE = 1 / 128  # of the frame's height, between a point's flow and the camera's motion

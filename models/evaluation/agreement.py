@@ -15,16 +15,17 @@ def ranking_agreement(
 ) -> dict[str, Any]:
     """Compare the order that two trackers give the methods.
 
-    A tracker tells two methods apart where the 95 % interval of their paired difference, a cluster bootstrap over
-    `groups`, leaves out zero. The trackers agree unless both tell a pair apart and order it differently.
+    A tracker tells two methods apart if the 95 % interval of their paired difference excludes zero. The interval comes
+    from a cluster bootstrap over `groups`. The trackers agree unless both tell a pair apart and order it differently.
 
     Args:
         first, second: method -> its errors (n,), of the same n videos.
         groups: one for each video.
 
     Returns:
-        kendall_tau of the mean errors; pairs; told_apart: by both; same_order: of those; opposed: [better by the
-        first, worse by the first] of the others; agree.
+        kendall_tau: of the mean errors. pairs: number of pairs. told_apart: pairs that both trackers tell apart.
+        same_order: those of them that both order alike. opposed: the rest, as [better by the first tracker, worse by
+        the first tracker]. agree: whether no pair is opposed.
     """
     told_apart, opposed = 0, []
     pairs = list(combinations(first, 2))
@@ -46,6 +47,6 @@ def ranking_agreement(
 
 
 def _order(difference: np.ndarray, groups: Sequence[Hashable], seed: int) -> int:
-    """Sign of a mean difference; 0 where its interval holds zero."""
+    """Sign of a mean difference; 0 if its interval contains zero."""
     low, high = interval(difference, groups, seed)
     return int(low > 0) - int(high < 0)

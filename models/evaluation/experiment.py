@@ -1,4 +1,4 @@
-"""The methods that are compared, and the videos that each of them makes of pictures and trajectories (Sec 3.1)."""
+"""The compared methods, and the videos that each method makes of pictures and trajectories (Sec 3.1)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -58,7 +58,7 @@ class Case:
 
     @property
     def stroke(self) -> np.ndarray | None:
-        """The path (T, 2) in pixels that all strokes take alike, from where they start; None if they differ."""
+        """The common displacement (T, 2) in pixels of all strokes from their starts; None if they differ."""
         moved = self.wanted - self.wanted[:1]
         return moved[:, 0] if np.allclose(moved, moved[:, :1], atol=1e-2) else None
 
@@ -66,7 +66,7 @@ class Case:
 def generate_cases(
     pipe: ImageConductorPipeline, cases: list[Case], method: Method, seed: int, batch_size: int
 ) -> Iterator[tuple[Case, np.ndarray]]:
-    """Each case with its video (T, H, W, 3) uint8. A case has the same noise under every method."""
+    """Yield each case with its video (T, H, W, 3) uint8. A case has the same noise under every method."""
     null = pipe.foundation.encode_text([""])
     by_strokes: dict[int, list[Case]] = {}
     for case in cases:

@@ -20,7 +20,7 @@ from models.errors import UserError
 FRAMES_AT_ONCE = 32
 FVD_VARIANT = "I3D Kinetics-400 logits, TorchScript of StyleGAN-V"
 FID_VARIANT = "Inception 2015 pool 3, weights of pytorch-fid"
-LEAST_FRAMES = 10  # of a video: I3D pools time away before
+LEAST_FRAMES = 10  # frames of a video, at least: I3D pools shorter ones to nothing
 SOURCES = {
     "inception": inception.FID_WEIGHTS_URL,
     "i3d": "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt",
@@ -28,7 +28,7 @@ SOURCES = {
 
 
 class WeightsUnusable(UserError):
-    """Weights of a feature network are missing or of another network; the message names file, key and remedy."""
+    """Weights of a feature network are missing or belong to another network. The message names file, key and remedy."""
 
 
 class Features(Protocol):
@@ -40,9 +40,9 @@ class Features(Protocol):
 
 
 def codec_features(latents: Tensor) -> Tensor:
-    """`codec`: what the VAE's latents (C, T, h, w) of a video say of its look and its motion, (2 C,).
+    """`codec`: features (2 C,) for look and motion of a video, from its VAE latents (C, T, h, w).
 
-    Mean over the video, and mean absolute change from frame to frame, per channel.
+    They are the mean over the video and the mean absolute change from frame to frame, per channel.
     """
     return torch.cat([latents.mean((1, 2, 3)), latents.diff(dim=1).abs().mean((1, 2, 3))])
 
@@ -97,7 +97,7 @@ class I3DFeatures:
 
 
 def _inception(weights: Path) -> nn.Module:
-    """pytorch-fid's network with weights of a file. Its constructor asks a function of its module for them."""
+    """pytorch-fid's network with weights from a file. Its constructor calls a function of its module to load them."""
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
         fetch, inception.load_state_dict_from_url = inception.load_state_dict_from_url, lambda *_, **__: state

@@ -9,7 +9,7 @@ import numpy as np
 from models.evaluation.measure import Look, Measured
 from models.metrics import Following, MotionError, equivalent_pixels, interval, summarise
 
-DRIFTS = 1.0  # pixels at 384x256-equivalent: a background that moves further drifts
+DRIFTS = 1.0  # pixels at 384x256-equivalent; a background that moves further counts as drifting
 
 
 def error_entry(errors: Sequence[MotionError], groups: Sequence[Hashable], seed: int) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def error_entry(errors: Sequence[MotionError], groups: Sequence[Hashable], seed:
 def following_entry(
     values: Sequence[Following | None], groups: Sequence[Hashable], width: int, seed: int
 ) -> dict[str, Any] | None:
-    """Share of the stroke and distance in pixels at 384x256-equivalent; None where no video knows the points."""
+    """Share of the stroke and distance in pixels at 384x256-equivalent; None if no video has such points."""
     known = [(value, group) for value, group in zip(values, groups, strict=True) if value is not None]
     if not known:
         return None
@@ -71,12 +71,14 @@ def drift_entry(colour: Sequence[np.ndarray], detail: Sequence[np.ndarray]) -> d
 def guidance_entry(by_scale: Mapping[float, list[Measured]], tracker: str, chosen_by: str, seed: int) -> dict[str, Any]:
     """What l_trajs of Eq. 5 does to scenes with many strokes: drift of the background, motion of the object.
 
-    Once over all scenes, and once over those whose background drifts under the lowest scale: by another tracker than
-    the one that measures, since what errors of its own chose would fall by itself.
+    The figures are given over all scenes, and over those whose background drifts under the lowest scale. These scenes
+    are selected with the other tracker. Selecting with the measuring tracker would bias the result: large errors shrink
+    by regression to the mean.
 
     Args:
         by_scale: l_trajs -> the videos of the same cases in the same order.
-        tracker, chosen_by: that measures, and that says which scenes drift.
+        tracker: the name of the tracker that measures.
+        chosen_by: the name of the tracker that selects the scenes that drift.
     """
     base = min(by_scale)
     drifts = [_drift(video, chosen_by) > DRIFTS for video in by_scale[base]]
@@ -134,5 +136,5 @@ def _interval(values: np.ndarray, groups: Sequence[Hashable], seed: int) -> list
 
 
 def _rounded(*values: float) -> list[float | None]:
-    """Four decimals; None for what is no number."""
+    """Round to four decimals; NaN and infinity become None."""
     return [None if math.isnan(value) else round(float(value), 4) for value in values]

@@ -1,4 +1,4 @@
-"""How a video looks: first-frame fidelity, and drift of colour and detail."""
+"""The look of a video: fidelity of the first frame, and drift of colour and detail."""
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ def psnr(image: np.ndarray, reference: np.ndarray) -> float:
 
 def ssim(image: np.ndarray, reference: np.ndarray) -> float:
     """Structural similarity (Wang et al., 2004) of two (H, W, 3) uint8 images: 1 if they are equal."""
-    prepare_torchvision()  # which torchmetrics imports
+    prepare_torchvision()  # torchmetrics imports torchvision
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     a, b = (torch.from_numpy(picture).movedim(-1, 0)[None] / 255 for picture in (image, reference))
@@ -24,7 +24,7 @@ def ssim(image: np.ndarray, reference: np.ndarray) -> float:
 
 
 def colour_drift(frames: np.ndarray) -> np.ndarray:
-    """How far each frame's mean colour is from frame 0's: (T,) grey levels, mean over the channels.
+    """Distance (T,) of each frame's mean colour from frame 0's, in grey levels, mean over the channels.
 
     Args:
         frames: (T, H, W, 3) uint8.
@@ -34,7 +34,7 @@ def colour_drift(frames: np.ndarray) -> np.ndarray:
 
 
 def detail_kept(frames: np.ndarray) -> np.ndarray:
-    """Each frame's mean gradient over frame 0's: (T,), 1 where as much detail is left; below, frames blur.
+    """Mean gradient of each frame divided by that of frame 0, (T,): 1 keeps all detail, less is blurred.
 
     Args:
         frames: (T, H, W, 3) uint8.

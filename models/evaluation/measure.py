@@ -1,4 +1,4 @@
-"""What is measured in one generated video, with every tracker."""
+"""The measurements of one generated video, with every tracker."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +10,15 @@ from models.evaluation.experiment import Case
 from models.evaluation.look import colour_drift, detail_kept, psnr, ssim
 from models.metrics import Following, MotionError, against_background, following, trajectory_error
 
-HIGHEST_PSNR = 100.0  # dB, of equal pictures: a mean must stay finite
+HIGHEST_PSNR = 100.0  # dB; PSNR of equal pictures, so that a mean stays finite
 
 
 @dataclass(frozen=True)
 class Look:
-    """First-frame fidelity and drift: psnr in dB and ssim of frame 0 against the picture; colour (T,) in grey levels
-    and detail (T,) as a share, both of each frame against frame 0."""
+    """First-frame fidelity and drift.
+
+    psnr, ssim: of frame 0 against the picture, psnr in dB.
+    colour, detail: (T,) colour drift in grey levels and share of detail kept, of each frame against frame 0."""
 
     psnr: float
     ssim: float
@@ -28,9 +30,10 @@ class Look:
 class Motion:
     """How a video moves, by one tracker.
 
-    error: of the strokes; strokes: how far what lies below them follows; background: how far the background does;
-    object_alone: how far the object moves against the background. The second and third only where all strokes move
-    alike, the last two only where the case knows their points.
+    error: trajectory error of the strokes.
+    strokes: how far the points under the strokes follow them; None if the strokes differ.
+    background: how far the background follows; None if the strokes differ, or the case has no background points.
+    object_alone: how far the object moves against the background; None if the case lacks points of either.
     """
 
     error: MotionError

@@ -1,8 +1,9 @@
-"""Where a clip's moving object is, and where its background: found in the clip's own grid of tracks.
+"""A clip's moving object and its background, found in the clip's own grid of tracks.
 
-The camera's motion is the similarity that most tracks obey (RANSAC). Tracks that leave it belong to objects, or are
-background that an object drags along when it passes over. The object is the largest connected patch of tracks that
-leave the camera's motion in the same way; it is looked for in as few frames as show one, before much is passed over.
+The camera's motion is the similarity that most tracks obey (RANSAC). Other tracks belong to objects, or are background
+tracks that an object drags along when it passes over them. The object is the largest connected patch of tracks that
+deviate from the camera's motion in the same way. As few frames as possible are used, because an object drags along more
+background the longer it moves.
 """
 
 from typing import NamedTuple
@@ -11,18 +12,22 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-MOVES = 0.04  # of the frame's height: a track that leaves the camera's motion by this much belongs to an object
-RESTS = 0.015  # a track that never leaves it by more belongs to the background
+MOVES = 0.04  # of the frame's height; a track that deviates from the camera's motion by more belongs to an object
+RESTS = 0.015  # of the frame's height; a track that never deviates by more belongs to the background
 DEPTH = 1.4  # grid steps from an object's start to the nearest point beside the object: its neighbours belong to it
-MIN_SUPPORT = 8  # tracks that the camera's motion must be fitted to
-ALIKE = 0.03  # of the frame's height, mean over the frames: how far paths of one object may differ
+MIN_SUPPORT = 8  # tracks, at least, to fit the camera's motion to
+ALIKE = 0.03  # of the frame's height, mean over the frames; paths of one object may differ by so much
 CLEARANCE = 0.3  # of the frame's height, between the background's points and the object's path
 INSIDE = 0.03  # of the frame's height, between a point's path and the frame's edge
 
 
 class MovingObject(NamedTuple):
-    """start: (2,) a grid point well inside the object; body: (K, 2) those that have nothing else beside them, deepest
-    first; background: (M, 2) points that move with the camera; pixels."""
+    """A moving object and its background, as grid points in pixels of frame 0.
+
+    start: (2,) a point well inside the object.
+    body: (K, 2) the object's points whose neighbours all belong to it, the deepest first.
+    background: (M, 2) points that move with the camera.
+    """
 
     start: np.ndarray
     body: np.ndarray
@@ -54,7 +59,7 @@ def find_object(tracks: np.ndarray, visibility: np.ndarray, grid: int, height: i
 
 
 def clear_background(background: np.ndarray, path: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Those background points (M, 2) that an object on `path` (T, 2) does not come near, and that would stay in the
+    """The background points (of M, 2) that an object on `path` (T, 2) does not come near, and that would stay in the
     frame if they followed it."""
     distance = np.linalg.norm(background[:, None] - path, axis=-1).min(1)
     stays = _stays(background + (path - path[0])[:, None], width, height)

@@ -48,12 +48,12 @@ class Shown:
         self._videos: dict[tuple[str, str, int], np.ndarray] = {}
 
     def keep(self, key: str, method: str, case: Case, video: np.ndarray) -> None:
-        """Remember a video (T, H, W, 3) if its picture is one of those shown."""
+        """Keep a video (T, H, W, 3) if its picture is one of those shown."""
         if case.picture in self._pictures[key]:
             self._videos[key, method, case.number] = video
 
     def number(self, key: str, case: Case) -> int | None:
-        """Which of the shown pictures of its set a case has; None: none of them."""
+        """The index of a case's picture among the shown pictures of its set; None if it is not shown."""
         shown = self._pictures[key]
         return shown.index(case.picture) if case.picture in shown else None
 
@@ -62,7 +62,7 @@ class Shown:
 
 
 def draw_report(folder: Path, results: Results, shown: Shown, tracker: str) -> list[ReportSection]:
-    """Write the pictures into `folder`, emptied first; what the page shows, with numbers by `tracker`."""
+    """Write the pictures into `folder`, emptied first. Returns the page's content, with numbers by `tracker`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     two_loras = ["controlnet", "camera_lora", "object_lora"]
@@ -130,7 +130,7 @@ def _gifs(
 
 
 def _numbers(video: Measured, tracker: str) -> str:
-    """Error, what the background and the object do, in pixels at 384x256-equivalent and shares of the stroke."""
+    """Error and motion of background and object, in pixels at 384x256-equivalent and as shares of the stroke."""
     motion, width = video.motions[tracker], video.case.first_frame.shape[1]
     parts = [f"error {equivalent_pixels(motion.error.px, width):.1f} px" + (" (lost)" if motion.error.lost else "")]
     if motion.background is not None:

@@ -1,7 +1,7 @@
 """The ten camera and ten object trajectories (Sec 3.1), as data: trajectories.json beside this file.
 
-Camera trajectories are strokes spread over a 384x256 canvas, named after what the picture does. Object trajectories are
-displacements in pixels of that canvas; they start on whatever object a picture shows, mirrored to stay inside it.
+Camera trajectories are strokes spread over a 384x256 canvas, named after the motion of the picture. Object trajectories
+are displacements in pixels of that canvas. They start on an object of the picture, and are mirrored to stay inside it.
 """
 
 import json
@@ -15,7 +15,7 @@ from models.geometry import Size, cover_crop
 from models.strokes.trajectories import Stroke, interpolate, stroke_tracks
 
 FILE = Path(__file__).with_name("trajectories.json")
-MARGIN = 0.2  # of the frame's height: room that an object's centre keeps to the frame's edge, if it can
+MARGIN = 0.2  # of the frame's height; distance that an object's centre keeps from the frame's edge, if it can
 MIRRORS = np.array([(1, 1), (-1, 1), (1, -1), (-1, -1)])
 
 
@@ -36,8 +36,8 @@ def camera_tracks(name: str, frame: Size, frames: int) -> np.ndarray:
 def object_track(name: str, start: np.ndarray, frame: Size, frames: int) -> np.ndarray:
     """Track (T, 1, 2) float32 of an object trajectory from `start`, pixels of the frame.
 
-    The trajectory is mirrored left-right, up-down or both where it would otherwise come closer to the frame's edge than
-    `MARGIN`; of several ways that keep the distance the first is taken.
+    The trajectory is mirrored left-right, up-down or both if it would otherwise come closer to the frame's edge than
+    `MARGIN`. The first mirroring that keeps the distance is taken.
     """
     width, height = frame
     path = interpolate(_stroke(_data()["object"][name]), frames) * cover_crop(_canvas(), frame).scaled[0] / _canvas()[0]

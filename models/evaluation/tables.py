@@ -1,6 +1,6 @@
 """From measured videos to the figures of `metrics/evaluation.json`, as pure functions.
 
-Every figure is by the first tracker, with the second tracker's under `second`.
+Every figure is measured with the first tracker. The second tracker's figure stands under `second`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,11 +15,11 @@ from models.evaluation.measure import Measured, Motion
 from models.metrics import Following, still_error
 
 Results = Mapping[str, Mapping[str, list[Measured]]]
-FLOORS = ("real", "codec")  # held-out clips themselves; no methods
+FLOORS = ("real", "codec")  # rows for real held-out clips; they are no methods
 
 
 class TrackerPair(NamedTuple):
-    """The names of the tracker that measures, and of the independent one beside it."""
+    """The names of the first tracker, which measures, and of the second, independent one."""
 
     first: str
     second: str

@@ -1,4 +1,4 @@
-"""The orthogonal loss of Eq. 4, which keeps camera LoRA and object LoRA apart, in both of its readings."""
+"""The orthogonal loss of Eq. 4, which keeps camera LoRA and object LoRA apart, in two forms (see `layer_loss`)."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ Form = Literal["identity", "orthogonal"]
 def orthogonal_loss(network: MotionControlNet, form: Form) -> Tensor:
     """Mean over all LoRA layers i of `layer_loss`; W_i is `lora_A` of the camera and of the object LoRA.
 
-    lora_A, not the product B A: that is zero at the start and says nothing.
+    `lora_A` is used and not the product B A: the product is zero at the start, so its loss would be zero too.
     """
     losses = [
         layer_loss(layer.lora_A["camera"].weight.detach(), layer.lora_A["object"].weight, form)

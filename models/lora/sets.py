@@ -30,7 +30,7 @@ def lora_config(network: MotionControlNet, rank: int) -> LoraConfig:
 
 
 def add_lora(network: MotionControlNet, name: Lora, rank: int, seed: int) -> list[nn.Parameter]:
-    """Add a LoRA that changes nothing yet (B = 0), and train it alone; those loaded before stay loaded and frozen."""
+    """Add a LoRA that changes nothing yet (B = 0), and make it alone trainable. Other LoRAs stay loaded and frozen."""
     loaded = [known for known in getattr(network, "peft_config", {}) if known != name]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -52,7 +52,7 @@ def train_only(network: MotionControlNet, name: Lora) -> list[nn.Parameter]:
 
 @torch.no_grad()
 def fold_lora(network: MotionControlNet, name: Lora) -> None:
-    """Add a frozen LoRA to the weights that it lies beside: W + A B^T as one weight, the same network to rounding.
+    """Merge a frozen LoRA into the weights that it adapts (W + A B^T). The network is the same up to rounding.
 
     This makes training the other LoRA cheaper: the folded LoRA adds no computation. Its A and B stay in memory because
     Eq. 4 reads them, but they are inactive.

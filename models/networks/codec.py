@@ -14,7 +14,7 @@ from torch.nn import functional as F
 class LinearCodec(ModelMixin, ConfigMixin):
     """Principal components of `patch` x `patch` pixel patches; images (B, 3, H, W) in -1..1, latents (B, C, h, w).
 
-    Components are half-whitened (divided by the fourth root of their variance), so that none drowns the others.
+    Components are half-whitened (divided by the fourth root of their variance), so that none dominates the others.
     """
 
     @register_to_config
@@ -25,7 +25,7 @@ class LinearCodec(ModelMixin, ConfigMixin):
 
     @apply_forward_hook
     def encode(self, images: Tensor) -> AutoencoderKLOutput:
-        """Its `latent_dist` has no spread: mode and sample are the same."""
+        """Encode images. The `latent_dist` of the result has no variance: its mode and its sample are the same."""
         mean = self.encoder(images)
         moments = torch.cat([mean, torch.full_like(mean, -30.0)], 1)
         return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(moments, deterministic=True))

@@ -2,7 +2,7 @@
 
     unet/ image_controlnet/ vae/ text_encoder/ tokenizer/ scheduler/ latent_space.json
 
-Its own files say how it works (prediction type, first-frame channels, codec); nothing here asks for a profile.
+The folder's own files say how it works (prediction type, first-frame channels, codec). No code asks for the profile.
 """
 
 import json

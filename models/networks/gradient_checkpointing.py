@@ -1,7 +1,7 @@
-"""Gradient checkpointing: a block's activations are made again on the way back instead of being kept.
+"""Gradient checkpointing: a block's activations are recomputed in the backward pass instead of being kept.
 
-diffusers' own switch covers resnets alone; attention and motion modules, which hold most activations, are covered here
-too, as in the authors' code.
+diffusers' own switch covers only resnets. This one also covers attention and motion modules, which hold most
+activations. The authors' code does the same.
 """
 
 from functools import partial
@@ -16,7 +16,7 @@ BLOCKS = (ResnetBlock2D, Transformer2DModel, AnimateDiffTransformer3D)
 
 
 def checkpoint_blocks(network: nn.Module) -> int:
-    """Checkpoint every resnet, attention and motion block of a network, for as long as it lives; how many there are.
+    """Checkpoint every resnet, attention and motion block of a network for good. Returns the number of blocks.
 
     Gradients stay the same bit for bit: the networks draw no random numbers.
     """

@@ -69,7 +69,7 @@ class _ExtendsConfig:
 
     @classmethod
     def _get_signature_keys(cls, obj: type) -> tuple[set[str], set[str]]:
-        """No key is required, these are known; `from_unet2d` drops all others."""
+        """No key is required. These keys are known; `from_unet2d` drops all others."""
         return set(), cls._get_init_keys(obj) - {"self"}
 
 
@@ -132,8 +132,8 @@ def motion_controlnet_like(
 ) -> MotionControlNet:
     """A fresh motion ControlNet beside an image ControlNet: its encoder copied, condition and output layers new.
 
-    Output convolutions are zero, so at first it changes nothing; the condition embedding is not (both at zero would
-    block each other's gradient).
+    Its output convolutions are zero, so at first the network changes nothing. The condition embedding is not zero: if
+    both were, each would block the other's gradient.
     """
     shared: Mapping[str, Any] = {
         key: value

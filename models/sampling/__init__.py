@@ -5,9 +5,9 @@ branches         which predictions a step needs, and how guidance joins them
 predictions      the predictions of one step, with nothing computed twice
 loop             from noise to latents, step by step
 inputs           picture, texts and strokes as the networks take them
-settings         what a model was made for, its sampling settings
-call             what a call of the pipeline takes and gives
-pipeline         all of it: `ImageConductorPipeline`
+settings         frame size, frames and sampling settings of a model
+call             options and output of a call of the pipeline
+pipeline         `ImageConductorPipeline`, which joins all of these
 saved_model      the folder of a saved model
 adapters         switching the motion ControlNet between its LoRAs
 personalisation  community checkpoints and LoRAs on the base

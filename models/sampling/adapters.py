@@ -22,7 +22,7 @@ def loaded_loras(network: MotionControlNet) -> tuple[Lora, ...]:
 
 
 def use_lora(network: MotionControlNet, name: Lora | None) -> None:
-    """Let one LoRA act alone, beside the weights, or none: theta_0. Freezes the LoRAs.
+    """Make one LoRA active, or none (theta_0). All LoRAs are frozen.
 
     Raises:
         ValueError: the LoRA is not loaded.
@@ -39,10 +39,10 @@ def use_lora(network: MotionControlNet, name: Lora | None) -> None:
 
 @contextmanager
 def fused_loras(network: MotionControlNet, names: Collection[Lora | None]) -> Iterator[Callable[[Lora | None], None]]:
-    """Fuse each of the LoRAs into weights of its own, and give a switch between them and theta_0 that costs nothing.
+    """Fuse each LoRA into a copy of the weights, and yield a switch between these copies and theta_0.
 
-    Holds one more copy of the adapted weights for each LoRA while it lasts. Afterwards the weights are what they were,
-    bit for bit, and no LoRA acts.
+    The switch takes no time. Each LoRA takes memory for one copy of the adapted weights. Afterwards the weights are the
+    same as before, bit for bit, and no LoRA is active.
     """
     layers = lora_layers(network)
     weights: dict[Lora | None, list[Tensor]] = {None: fused_weights(layers, {})}
@@ -53,7 +53,7 @@ def fused_loras(network: MotionControlNet, names: Collection[Lora | None]) -> It
 
 
 def fused_weights(layers: Sequence[LoraLayer], scales: Mapping[str, float]) -> list[Tensor]:
-    """Each layer's weight plus those of its LoRAs that are named, times their scale."""
+    """Each layer's weight plus the named LoRAs' weights times their scales."""
     fused = []
     for layer in layers:
         weight = layer.get_base_layer().weight.data
@@ -66,7 +66,7 @@ def fused_weights(layers: Sequence[LoraLayer], scales: Mapping[str, float]) -> l
 
 @contextmanager
 def swapped(layers: Sequence[LoraLayer], weights: Sequence[Tensor]) -> Iterator[None]:
-    """Put weights in place of the layers' own for a while."""
+    """Replace the layers' weights within the context."""
     own = [layer.get_base_layer().weight.data for layer in layers]
     _put(layers, weights)
     try:
@@ -76,13 +76,13 @@ def swapped(layers: Sequence[LoraLayer], weights: Sequence[Tensor]) -> Iterator[
 
 
 def silence(network: nn.Module) -> None:
-    """Let no LoRA act beside the weights."""
+    """Make all LoRAs inactive."""
     for layer in lora_layers(network):
         layer.enable_adapters(False)
 
 
 def without_loras(network: Network) -> Network:
-    """The network without its LoRAs, as one of its own, for saving; itself if it holds none."""
+    """A copy of the network without its LoRAs, for saving; the network itself if it has none."""
     if not lora_layers(network):
         return network
     bare: Any = copy.deepcopy(network)

@@ -11,7 +11,7 @@ from models.sampling.guidance import camera_and_object, camera_free, classifier_
 
 
 class Branch(NamedTuple):
-    """One prediction: the LoRA on the motion ControlNet, the prompt, and the strokes it sees (None: no ControlNet)."""
+    """One prediction: its LoRA on the motion ControlNet, its prompt, and its strokes (None: no motion ControlNet)."""
 
     lora: Lora | None
     prompt: Literal["null", "text"]

@@ -1,4 +1,4 @@
-"""What a call of the pipeline takes beside image, prompt and strokes, and what it gives back."""
+"""Further options of a call of the pipeline, and its output."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ class CallOptions(SamplingOptions, total=False):
     prompt_embeds, negative_prompt_embeds: (1, L, D), instead of the texts.
     flow_maps: (1, 2, T, H, W) blurred, pixels per frame, instead of `trajectories`.
     latents: (S, C, T, h, w) initial noise, one for each video, instead of drawing it from `generator`.
-    num_frames: T; the model's own if left out.
-    image_frames: K rising frame numbers from 0, where the images stand.
+    num_frames: T; if left out, the model's own.
+    image_frames: the K frame numbers of the images, rising from 0.
     """
 
     image_latents: Tensor | None
@@ -45,7 +45,7 @@ class CallOptions(SamplingOptions, total=False):
 
 
 def divided(options: CallOptions) -> tuple[dict[str, Any], SamplingOptions]:
-    """The options of a call: what it is given, and its sampling settings."""
+    """Divide the options of a call into inputs and sampling settings."""
     names = CallOptions.__annotations__.keys() - SamplingOptions.__annotations__.keys()
     given = {name: value for name, value in options.items() if name in names}
     sampling: Any = {name: value for name, value in options.items() if name not in names}

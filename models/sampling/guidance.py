@@ -1,7 +1,7 @@
 """Guidance (Sec 2.5): how several predictions of the denoiser become one.
 
 Weights sum to 1, so each formula holds for epsilon, sample, velocity and residual predictions alike.
-`null` drops the text; image and trajectories stay in all branches.
+`null` is the prediction without text. Image and trajectories stay in all branches.
 """
 
 from torch import Tensor
@@ -32,10 +32,10 @@ def camera_free(null: Tensor, text: Tensor, trajectory: Tensor, scale: float, tr
 
 
 def rescaled(guided: Tensor, reference: Tensor, rescale: float) -> Tensor:
-    """Guided prediction with the spread that one without guidance has (Lin et al., 2024, Sec 3.4).
+    """A guided prediction with the standard deviation of one without guidance (Lin et al., 2024, Sec 3.4).
 
-    Guidance extrapolates, which changes the spread of a prediction, and so contrast and detail of the video: most
-    where few steps are taken.
+    Guidance extrapolates. This changes the standard deviation of a prediction, and with it contrast and detail of the
+    video. The effect is strongest with few steps.
 
     Args:
         guided, reference: predictions (..., C, T, h, w) of one shape.
@@ -60,7 +60,7 @@ def camera_and_object(
     """Both LoRAs at once, composed around theta_0: Eq. 5 with a difference for each kind of stroke.
 
     eps_0(null) + l_cfg (eps_0(c) - eps_0(null)) + l_cam (eps_cam(c_cam) - eps_0(c_cam))
-    + l_obj (eps_obj(c_obj) - eps_0(c_obj)): theta_0 sees all strokes and reconciles their motion; each difference is
+    + l_obj (eps_obj(c_obj) - eps_0(c_obj)). theta_0 sees all strokes and reconciles their motion. Each difference is
     what one LoRA adds to its own strokes. Without camera strokes this is Eq. 5.
 
     Args:

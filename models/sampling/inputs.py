@@ -1,4 +1,4 @@
-"""From what a user gives to what the networks take: picture, texts and strokes of a batch of videos."""
+"""The inputs of the networks, made from pictures, texts and strokes of a batch of videos."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from models.strokes.trajectories import parse_trajectories, stroke_tracks
 
 @dataclass
 class Inputs:
-    """What B videos are made of, beside their noise.
+    """The inputs of B videos beside their noise.
 
     first (B, C, h, w); image, image_mask (B, C, T, h, w) and (B, 1, T, h, w), see `denoiser.image_condition`; texts: by
     prompt name (B * T, L, D); conditions: by strokes name (B, C', T, h, w).
@@ -36,7 +36,7 @@ class Inputs:
 
 
 def fit_image(image: Image.Image, frame: Size) -> tuple[Tensor, str]:
-    """A picture of any shape as the model's frame (1, 3, H, W) in 0..1, and what was cropped for it."""
+    """A picture of any shape as the model's frame (1, 3, H, W) in 0..1, and what was cropped off."""
     upright = ImageOps.exif_transpose(image).convert("RGB")
     crop = cover_crop(upright.size, frame)
     pixels = torch.from_numpy(np.asarray(crop.image(upright), np.float32) / 255)
@@ -80,7 +80,7 @@ def make_inputs(
     vae: Codec | None,
     frames: int,
 ) -> Inputs:
-    """What the branches of a sampling step need, and no more.
+    """The inputs that the branches of a sampling step need.
 
     Args:
         images: latents (B, C, K, h, w) of the frames `image_frames`, on the sampler's device and in its precision.

@@ -12,7 +12,7 @@ from models.sampling.settings import SOLVERS, Settings
 
 
 def make_scheduler(model_scheduler: DDIMScheduler, settings: Settings, device: torch.device) -> SchedulerMixin:
-    """A scheduler of its own for one run, with its timesteps set, on the model's noise schedule."""
+    """A new scheduler for one run, with the model's noise schedule and with its timesteps set."""
     scheduler = SOLVERS[settings.solver].from_config(model_scheduler.config)
     scheduler.set_timesteps(settings.num_inference_steps, device=device)
     return scheduler
@@ -25,7 +25,7 @@ def run_loop(
     noises: Tensor,
     after_step: Callable[[], object],
 ) -> Tensor:
-    """Noise (S, B, C, T, h, w) to the model's latents of that shape. `after_step` is called after each step."""
+    """Turn noise (S, B, C, T, h, w) into the model's latents of that shape. `after_step` is called after each step."""
     x = noises * scheduler.init_noise_sigma
     for step, t in enumerate(scheduler.timesteps):
         predicted = predictions(step, t, scheduler.scale_model_input(x, t))

@@ -1,7 +1,7 @@
 """Community weights on the base, as AnimateDiff allows (Sec 3.2): a checkpoint in one file, and LoRAs with weights.
 
-They change what the video looks like: the UNet's image layers, the text encoder, the VAE. The motion modules and both
-ControlNets, and with them the control by strokes, stay as they are.
+They change the look of the video: the UNet's image layers, the text encoder and the VAE. The motion modules and both
+ControlNets stay as they are, so strokes keep their effect.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -53,7 +53,7 @@ def load_checkpoint(path: Path, unet: MotionUNet, text_encoder: CLIPTextModel | 
 
 
 def load_community_lora(path: Path, name: str, unet: MotionUNet, text_encoder: CLIPTextModel | None) -> None:
-    """Add a LoRA, with the keys of kohya's scripts or of diffusers, that acts only inside of `personal_loras`.
+    """Add a LoRA with the keys of kohya's scripts or of diffusers. It is active only inside `personal_loras`.
 
     Raises:
         PersonalisationError: the file is missing, no LoRA, or does not fit the UNet; or the name is taken.
@@ -84,7 +84,7 @@ def load_community_lora(path: Path, name: str, unet: MotionUNet, text_encoder: C
 def personal_loras(
     unet: MotionUNet, text_encoder: CLIPTextModel | None, weights: Mapping[str, float]
 ) -> Iterator[None]:
-    """Fuse LoRAs into UNet and text encoder, each times its weight; afterwards the weights are what they were.
+    """Fuse LoRAs, each times its weight, into UNet and text encoder. Afterwards the weights are the same as before.
 
     Raises:
         PersonalisationError: a name is not loaded.
@@ -113,7 +113,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _replace(path: Path, network: nn.Module, state: Mapping[str, Tensor], leave: str | None = None) -> None:
-    """Copy the state into the network's own weights, but for keys that contain `leave`."""
+    """Copy the state into the network's own weights, except for keys that contain `leave`."""
     own = {key: value for key, value in _weights(network).items() if leave is None or leave not in key}
     wrong = [key for key in sorted(own) if key not in state or state[key].shape != own[key].shape]
     if wrong:

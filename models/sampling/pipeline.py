@@ -39,7 +39,7 @@ class ImageConductorPipeline(DiffusionPipeline):
     embeddings are given. The motion ControlNet holds the adapters `camera` and `object`."""
 
     _optional_components: ClassVar = ["vae", "text_encoder", "tokenizer"]
-    model_cpu_offload_seq = "text_encoder->vae"  # the networks of the sampling loop take turns at every step: they stay
+    model_cpu_offload_seq = "text_encoder->vae"  # the loop's networks stay on the GPU: each step uses them all
     _exclude_from_cpu_offload: ClassVar = ["unet", "image_controlnet", "motion_controlnet"]
 
     def __init__(
@@ -109,7 +109,7 @@ class ImageConductorPipeline(DiffusionPipeline):
         self._personal_files[name] = Path(path)
 
     def enable_image_cache(self) -> None:
-        """Keep the image ControlNet's residuals of the last picture and text, so that other strokes on it come faster.
+        """Keep the image ControlNet's residuals of the last picture and text: other strokes on it then take less time.
 
         Takes memory: a set of residuals for each timestep and text (161 MB each at SD 1.5 size in half precision).
         """
@@ -208,10 +208,10 @@ class ImageConductorPipeline(DiffusionPipeline):
         batch_branches: bool | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Tensor:
-        """Sample B different (image, prompt, strokes), with one noise each or S noises each.
+        """Sample B different (image, prompt, strokes), each with one noise or with S noises.
 
-        Timesteps run outside, noises inside: the ControlNets do not see the noisy latents, so their residuals are made
-        once for each timestep and branch, and dropped after it. LoRAs are fused into the weights for the whole run.
+        The outer loop runs over timesteps, the inner one over noises. The ControlNets do not see the noisy latents, so
+        their residuals are computed once for each timestep and branch. LoRAs are fused into the weights for the run.
 
         Args:
             first_latents: (B, C, h, w) of the first frames, in the VAE's scaled space; (B, C, K, h, w) of the frames
@@ -221,7 +221,7 @@ class ImageConductorPipeline(DiffusionPipeline):
                 maps (B, 2, T, H, W), for a network that is conditioned on the flow map only.
             mode: also `controlnet`, the motion ControlNet without LoRA, and `none`, no motion ControlNet at all.
             latents: noise (B, C, T, h, w), or (S, B, C, T, h, w).
-            batch_branches: run branches of one LoRA as one batch; None: on a GPU. On a CPU it takes memory for nothing.
+            batch_branches: run branches of one LoRA as one batch; None: only on a GPU. On a CPU it saves no time.
             options: sampling settings that differ from the model's own.
 
         Returns:

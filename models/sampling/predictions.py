@@ -1,7 +1,8 @@
 """One sampling step for all guidance branches and all noises, with nothing computed twice (Sec 2.5).
 
-The ControlNets do not see the noisy latents. So their residuals are made once for each timestep, for all noises; those
-of the image ControlNet also for all branches of one text. Nothing of them is kept beyond the step unless asked for.
+The ControlNets do not see the noisy latents. Their residuals are therefore computed once for each timestep and used for
+all noises. All branches with one text share the residuals of the image ControlNet. Only `residual_interval` and the
+cache keep residuals beyond a step.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ class ImageResidualCache:
         self._residuals: dict[tuple[int, str], Residuals] = {}
 
     def begin(self, inputs: Sequence[Tensor]) -> None:
-        """Forget everything unless the inputs, all that residuals depend on beside the timestep, are the last ones."""
+        """Empty the cache if the inputs, all that residuals depend on beside the timestep, have changed."""
         same = len(inputs) == len(self._inputs) and all(
             a.device == b.device and torch.equal(a, b) for a, b in zip(inputs, self._inputs, strict=True)
         )
@@ -34,7 +35,7 @@ class ImageResidualCache:
             self.clear()
 
     def get(self, timestep: int, text: str, make: Callable[[], Residuals]) -> Residuals:
-        """The residuals of a timestep and text, made now if they are not there."""
+        """The residuals of a timestep and text; computed if they are not in the cache."""
         if (timestep, text) not in self._residuals:
             self._residuals[timestep, text] = make()
         return self._residuals[timestep, text]
@@ -51,7 +52,7 @@ class BranchPredictions:
         switch: makes the motion ControlNet theta_0 or one of its LoRAs, see `adapters.fused_loras`.
         groups: branches that run as one batch; those of a group share LoRA and strokes.
         residual_interval: recompute the ControlNet residuals every N steps and reuse them in between.
-        cache: where image residuals outlive the step.
+        cache: keeps image residuals beyond the step.
     """
 
     def __init__(

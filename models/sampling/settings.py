@@ -1,4 +1,4 @@
-"""What a model was made for, and how it samples where nothing else is asked for."""
+"""Frame size, number of frames and default sampling settings of a model."""
 
 import math
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ class Settings:
     personal_loras: Mapping[str, float] = field(default_factory=dict)
 
     def changed(self, options: SamplingOptions) -> "Settings":
-        """These settings with those of a call put over them.
+        """These settings, replaced by those of a call where it has some.
 
         Raises:
             TypeError: an option is unknown.

@@ -1,6 +1,6 @@
-"""What lies on disk. All stages read it, so it is one dependency in dvc.yaml:
+"""The data on disk. All stages use this folder, so it is one dependency in dvc.yaml:
 
-paths    where everything lies
+paths    where every file lies
 tables   tables as parquet: manifest, clips, captions
 arrays   arrays of a clip: tracks, poses, draws, latents
 curated  the curated clips, all parts together

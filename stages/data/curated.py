@@ -1,4 +1,4 @@
-"""The curated clips: what all curation stages together give to training and evaluation.
+"""The curated clips: the joint output of all curation stages, for training and evaluation.
 
 for clip in curated_clips("mixed", subset="train"): ...
 """

@@ -1,7 +1,7 @@
-"""Items named by content: what exists is skipped, what left the input is removed, every file is whole or absent.
+"""Items named by content. Existing items are reused, items that left the input are removed, files are whole or absent.
 
-A folder of items carries a file `recipe`, a hash of the parameters and the code that make its items. Items made by
-another recipe are removed, so an item that is there is one that this run would make.
+A folder of items has a file `recipe`: a hash of the parameters and the code that make its items. Items of another
+recipe are removed. So every item in the folder is what this run would make.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-FORMAT = 1  # of the files of items; another number makes all of them again
+FORMAT = 1  # version of the item files; another number makes all items again
 RECIPE_FILE = "recipe"
 _TEMPORARY = ".tmp-"
 
@@ -27,13 +27,13 @@ def content_hash(path: str | Path) -> str:
 
 
 def item_id(*parts: object) -> str:
-    """A short name (20 hex digits) for whatever `parts`, by their JSON, identify."""
+    """A name of 20 hex digits: a hash of the JSON of `parts`."""
     text = json.dumps(parts, sort_keys=True, default=_as_json)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def recipe(code: Mapping[Any, str], **settings: object) -> str:
-    """Identify how items are made.
+    """A hash that identifies how items are made.
 
     Args:
         code: `code_of` the function that makes one.
@@ -44,7 +44,7 @@ def recipe(code: Mapping[Any, str], **settings: object) -> str:
 
 @contextmanager
 def temporary_file(folder: Path, target: str = "") -> Iterator[Path]:
-    """A new file to write and then rename, to `target` if that is known; removed if it was not renamed."""
+    """A new file to write and then rename, to `target` if it is given. It is removed if it was not renamed."""
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f"{_TEMPORARY}{target}", dir=folder)
     os.close(handle)
@@ -85,7 +85,7 @@ class ItemFolder:
             return None
 
     def prepare(self, wanted: Iterable[str], recipe: str) -> list[str]:
-        """Remove what is not wanted, made by another recipe, or left by a killed run; return what is missing."""
+        """Remove items that are not wanted, of another recipe, or left by a killed run. Return the missing items."""
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
         wanted = list(dict.fromkeys(wanted))
@@ -98,7 +98,7 @@ class ItemFolder:
 
 
 def remove_leftovers(folder: Path, target: str = "") -> None:
-    """Delete the temporary files of killed runs; with `target`, only those that were to become it."""
+    """Delete the temporary files of killed runs; with `target`, only those made for this file."""
     for path in folder.glob(f"{_TEMPORARY}{target}*"):
         path.unlink()
 
@@ -110,7 +110,7 @@ def _as_json(value: Any) -> Any:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Weights and configs of a network's folder, without curves and the like.
+    """Weights and configs of a network's folder, without curves and other files.
 
     Raises:
         FileNotFoundError: it has no weights.

@@ -1,4 +1,4 @@
-"""Where everything lies on disk: each folder and file of the pipeline, once."""
+"""The paths of the pipeline's folders and files, each named once."""
 
 from pathlib import Path
 

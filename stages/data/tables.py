@@ -19,12 +19,12 @@ RECIPE = "recipe"  # key in the metadata of a table
 
 
 class ContractError(UserError):
-    """A data file that is not what its contract says; the message names file, field and remedy."""
+    """A data file that breaks its contract. The message names file, field and remedy."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A parquet file: its columns, and rules that each give the rows (a boolean series) that break them."""
+    """A parquet file: its columns and its rules. A rule returns the rows that break it as a boolean series."""
 
     name: str
     schema: pa.Schema
@@ -154,7 +154,7 @@ def read_table(path: Path, table: Table) -> pd.DataFrame:
 
 
 def recipe_of_table(path: Path) -> str | None:
-    """How the rows of a table were made; None if there is no table, or it does not say."""
+    """The recipe of a table's rows; None if there is no table or no recipe in it."""
     if not path.exists():
         return None
     return (pq.read_schema(path).metadata or {}).get(RECIPE.encode(), b"").decode() or None
@@ -164,7 +164,7 @@ def write_table(path: Path, rows: list[dict[str, Any]], table: Table, recipe: st
     """Write rows as parquet, in the order given; the same rows give the same bytes. Raises ContractError.
 
     Args:
-        recipe: how the rows were made, for a stage that takes rows over from its last run.
+        recipe: how the rows were made, for a stage that reuses rows of its last run.
     """
     data = _conform(pa.Table.from_pylist(rows, _nullable(table.schema)), table, path)
     _check(_to_frame(data), table, path)

@@ -1,1 +1,1 @@
-"""What `stages.evaluate` measures: the cases, and the distances to real videos."""
+"""Parts of `stages.evaluate`: the cases, and the distances to real videos."""

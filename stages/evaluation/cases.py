@@ -18,7 +18,7 @@ from stages.params import Params, Split
 
 MANY_STROKES = 8
 FEWEST_OF_MANY = 3
-BACKGROUND_POINTS, BODY_POINTS = 12, 6  # that are followed; more change no median
+BACKGROUND_POINTS, BODY_POINTS = 12, 6  # points that are followed, at most; more did not change a median
 
 
 class ObjectScene(NamedTuple):
@@ -55,7 +55,7 @@ def object_cases(scenes: list[ObjectScene], params: Params) -> list[Case]:
 
 
 def many_stroke_cases(scenes: list[ObjectScene], params: Params) -> list[Case]:
-    """Every object trajectory, as many equal strokes spread over the object; too small objects are passed over."""
+    """Every object trajectory, as many equal strokes spread over the object. Too small objects are left out."""
     chosen = [(scene, spread(scene.found.body, MANY_STROKES)) for scene in scenes]
     return [
         case
@@ -66,12 +66,12 @@ def many_stroke_cases(scenes: list[ObjectScene], params: Params) -> list[Case]:
 
 
 def scene_cases(scenes: list[ObjectScene], params: Params) -> list[Case]:
-    """Every camera trajectory on the pictures that show an object, with those points that it leaves in the frame."""
+    """Every camera trajectory on the pictures that show an object, with the points that stay in the frame."""
     return [_scene(scene, number, name, params) for scene in scenes for number, name in enumerate(camera_names())]
 
 
 def real_clips(split: Split, params: Params) -> Iterator[tuple[Case, np.ndarray]]:
-    """Held-out clips whose drawn strokes stay visible: a case whose wanted paths are the clip's own, and its frames."""
+    """Held-out clips whose drawn strokes stay visible: the clip's own paths as a case, and the clip's frames."""
     for clip in held_out(split, None):
         tracks, visibility = (part[: params.video.frames] for part in read_tracks(clip.tracks))
         chosen = [n for n in read_draws(clip.draws)[0] if n >= 0 and visibility[:, n].all()]
@@ -111,7 +111,7 @@ def _scene(scene: ObjectScene, number: int, name: str, params: Params) -> Case:
 
 
 def _on_object(scene: ObjectScene, starts: np.ndarray, params: Params, numbers_from: int) -> Iterator[Case]:
-    """Every object trajectory: from `starts` (N, 2), all along the path that the object's own start would take."""
+    """Every object trajectory from `starts` (N, 2). All strokes take the path of the object's own start."""
     video, found = params.video, scene.found
     for number, name in enumerate(object_names()):
         path = object_track(name, found.start, (video.width, video.height), video.frames)

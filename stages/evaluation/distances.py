@@ -14,7 +14,7 @@ from stages.data.curated import CuratedClip, curated_clips
 from stages.data.paths import latents_folder
 from stages.params import SPLITS, Params, ParamsError, Split
 
-MOST_REAL_CLIPS = 5000  # as many as the paper's distances
+MOST_REAL_CLIPS = 5000  # real clips, at most, as in the paper; more gives steadier distances and takes longer
 
 
 def official_features(params: Params) -> dict[str, Features]:

@@ -2,9 +2,9 @@
 
 command      the command line of a stage
 code         which code shapes a result, for recipes and keys
-compute      where items are worked on: in process, processes, Dask
-locks        no stage runs twice at once
+compute      where items are processed: in this process, in several, on Dask
+locks        a stage runs once at a time
 memory       how freed memory is kept
-timing       how long it took
-mlflow_runs  its run in MLflow
+timing       how long a stage took
+mlflow_runs  a stage's run in MLflow
 """

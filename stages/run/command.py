@@ -1,7 +1,7 @@
 """How a stage is started: `python -m stages.clips --split mixed`.
 
-The `run` of a stage says by the names of its arguments what it wants: `params`, always; `split`, for the stages that
-run once for each split; `tracker`, an MLflow run.
+The argument names of a stage's `run` choose what it receives: `params` (always), `split` (for the stages that run once
+for each split), `tracker` (an MLflow run).
 """
 
 import argparse
@@ -47,7 +47,7 @@ def run_stage(module: str) -> None:
 
 @contextmanager
 def one_line_errors(name: str) -> Iterator[None]:
-    """What a user or the system can put right ends as one line on stderr and exit code 1, not as a traceback."""
+    """Expected errors end as one line on stderr and exit code 1, not as a traceback."""
     try:
         yield
     except (UserError, OSError) as error:

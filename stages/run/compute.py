@@ -1,10 +1,10 @@
-"""Where items are worked on: the one place that knows. `params.compute` chooses; results are the same in every mode.
+"""Where items are processed: in this process, in several, or on Dask. Results are the same in every mode.
 
     for result in map_items(function, items, params.compute, "clips"): ...
 
-`function` and its items must be picklable (a module's function, plain data); results come as they are finished.
-Dask workers need this package, the stage's working folder as theirs (a shared file system), and one thread each; those
-with a GPU say so (`--resources "GPU=1"`) and alone get the items that want one.
+`params.compute` chooses the mode. `function` and its items must be picklable (a module's function, plain data).
+Results come in order of completion. Dask workers need this package, the same working folder as the stage (a shared
+file system), and one thread each. Workers with `--resources "GPU=1"` alone get the items that need a GPU.
 """
 
 import multiprocessing
@@ -29,13 +29,13 @@ from models.video.read import STALLED, longest_wait
 from stages.params import ComputeParams, ParamsError
 from stages.run.timing import note_throughput
 
-MAIN_IS_PRELOADED = "ignore::RuntimeWarning:runpy"  # a stage that was started with -m runs in workers as a module too
+MAIN_IS_PRELOADED = "ignore::RuntimeWarning:runpy"  # a stage started with -m is imported again in its workers
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-HUNG = 2 * STALLED  # seconds FFmpeg may spend on one frame; then its process is ended, as nothing else can stop it
+HUNG = 2 * STALLED  # seconds that FFmpeg may spend on one frame; after that its process is ended
 SECONDS_FOR_A_WORKER = 30
-AHEAD = 64  # items that Dask gets at once, at least: what one of them can bring down with it has to be done again
+AHEAD = 64  # items submitted ahead, at least; more keeps workers busier, but more are repeated when one dies
 GPU = "GPU"  # the name of the resource that a Dask worker offers
 
 
@@ -50,10 +50,9 @@ def map_items(
     """Yield `function(item)` for every item, in order of completion, with a progress bar.
 
     Args:
-        crashed: What to yield for an item that takes its worker process down (a decoder that crashes or hangs, out of
-            memory).
-        one_per_accelerator: With `compute.workers` null, run one process for each GPU, or a single one without a GPU,
-            instead of one per core: for neural estimators. On Dask, only workers that offer the resource GPU get items.
+        crashed: makes the result of an item that kills its worker process (a decoder that crashes or hangs, no memory).
+        one_per_accelerator: for neural estimators. If `compute.workers` is null, there is one process for each GPU (or
+            a single one without a GPU) instead of one for each core. On Dask, only workers with a GPU get items.
 
     Raises:
         ParamsError: Dask cannot be had: not installed, no scheduler at `compute.address` or no more, no worker of the
@@ -87,7 +86,7 @@ def _processes(function, items, compute, crashed, one_per_accelerator) -> Iterat
 
 
 def _pool(function, left: list, workers: int, neural: bool, suspects: list) -> Iterator:
-    """Work `left` off from its end. If a worker dies, stop, with the items that were under way in `suspects`."""
+    """Yield the results of the items in `left`, from its end. If a worker dies, stop; `suspects` gets open items."""
     sys.warnoptions.append(MAIN_IS_PRELOADED)  # workers take it over
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["stages.run.compute", function.__module__])  # imported once, not once per worker
@@ -143,7 +142,7 @@ def _dask(function, items, compute, crashed, one_per_accelerator) -> Iterator:
 
 
 def _wait_for_workers(client, address: str, resources: dict[str, int]) -> int:
-    """Wait while one starts, or starts anew after its death, as Dask itself would for ever; count their threads."""
+    """Wait until a worker has started or restarted (Dask would wait for ever), and return the number of threads."""
     end = time.monotonic() + SECONDS_FOR_A_WORKER
     while True:
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
@@ -167,8 +166,9 @@ def _wait_for_workers(client, address: str, resources: dict[str, int]) -> int:
 
 
 def _dask_round(submit, items, ahead: int, suspects: list) -> Iterator:
-    """Work the items off. Those that were on workers that died, more often than the scheduler allows, are `suspects`:
-    the guilty one, but also those that waited on the same workers.
+    """Yield the results of the items. Items whose worker died too often are collected in `suspects`.
+
+    They include the item that caused it, and innocent items that were queued on the same worker.
     """
     from distributed import KilledWorker, as_completed
 
@@ -203,7 +203,7 @@ def _default_workers(one_per_accelerator: bool) -> int:
 
 
 def _start_worker(workers: int, neural: bool, counter) -> None:
-    """One thread per worker, one GPU per neural worker in turn; and no worker outlives the process that started it."""
+    """Give a worker one thread, and a neural worker a GPU. The worker ends with the process that started it."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     _end_when_hung()
     if neural:
@@ -229,7 +229,7 @@ def _exit_with_parent() -> None:
 
 @cache
 def _end_when_hung() -> None:
-    """From now on, end this process once FFmpeg hangs in it: the item then counts as one that took it down."""
+    """From now on, end this process if FFmpeg hangs in it. Its item then counts as the one that killed the worker."""
 
     def watch() -> None:
         while longest_wait() < HUNG:

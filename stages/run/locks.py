@@ -1,4 +1,4 @@
-"""No stage runs twice at once in a folder, or one run would delete what the other is writing."""
+"""Locks: a stage runs once at a time in a folder. Otherwise one run would delete what the other is writing."""
 
 import sys
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ LOCKS = Path(".locks")
 
 @contextmanager
 def only_run(stage: str) -> Iterator[None]:
-    """Hold the stage's lock; if another process has it, exit with one line and code 1. It ends with its process."""
+    """Hold the stage's lock until the process ends. If another process holds it, exit with one line and code 1."""
     LOCKS.mkdir(exist_ok=True)
     try:
         lock = FileLock(LOCKS / f"{stage}.lock").acquire(blocking=False)

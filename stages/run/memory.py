@@ -1,11 +1,11 @@
-"""How the C library handles memory that was freed."""
+"""A setting of the C library for freed memory."""
 
 import ctypes
 import sys
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory: giving large blocks back at every step took up to half of a CPU step's time."""
+    """Tell glibc to keep freed memory. Returning large blocks took up to half of the time of a training step."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "gnu_get_libc_version"):

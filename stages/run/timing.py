@@ -20,14 +20,14 @@ THROUGHPUT_FILE = Path("metrics/throughput.json")
 
 @contextmanager
 def timed(name: str) -> Iterator[None]:
-    """Write the seconds that the body took to metrics/timing.json, unless it fails."""
+    """Write the duration of the context in seconds to metrics/timing.json, unless it fails."""
     start = time.monotonic()
     yield
     _note(TIMING_FILE, name, round(time.monotonic() - start, 2))
 
 
 def note_throughput(name: str, items: int, seconds: float) -> None:
-    """Write how long a stage took for how many items to metrics/throughput.json, which is no output of DVC."""
+    """Write the number of items of a stage and the seconds that they took to metrics/throughput.json."""
     _note(THROUGHPUT_FILE, name, {"items": items, "seconds": round(seconds, 2)})
 
 

@@ -1,6 +1,6 @@
 """Sources of videos for `collect`: a folder, WebVid's csv, RealEstate10K's camera files; local or in a storage.
 
-Each lists what it names, also what cannot be found: a missing file is a row with a reason, not a silent gap.
+A source lists all videos that it names. A video whose file is missing is a row with a reason.
 """
 
 import json
@@ -15,7 +15,7 @@ from stages.params import RealEstate10KParams, WebVidParams
 from stages.sources.storage import File, LocalCopies, SourceError, find_file, list_files
 
 CAPTIONS_FILE = "captions.csv"
-SIDECARS = (".txt", ".json")  # the earlier one counts
+SIDECARS = (".txt", ".json")  # suffixes of caption files; the earlier one wins
 NOT_FOUND = "file not found"
 
 

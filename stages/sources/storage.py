@@ -22,7 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 from models.errors import UserError
 from stages.data.items import content_hash, item_id, temporary_file, write_atomically
 
-DOWNLOADS = 16  # of small files at once
+DOWNLOADS = 16  # downloads of small files at once; more is faster on a slow network
 RECORDS = "fetched"
 _VERSIONS = ("ETag", "etag", "mtime", "modified", "last_modified", "created")
 
@@ -33,7 +33,7 @@ class SourceError(UserError):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file in a storage; `version` is the storage's word for its content: another content, another version."""
+    """A file in remote storage. `version` is its ETag or time of change: another content has another version."""
 
     storage: AbstractFileSystem
     address: str
@@ -45,7 +45,7 @@ class RemoteFile:
 
     @property
     def key(self) -> str:
-        """Names its record."""
+        """The name of the file's record in `fetched/`."""
         return item_id(self.url, self.version)
 
 
@@ -112,7 +112,7 @@ def take_in(file: File, folder: Path) -> Path:
 
 
 class LocalCopies:
-    """Small files of a source at hand on this machine; `fetched`: those that were, or are, fetched into `folder`."""
+    """Local copies of a source's small files. `fetched`: the remote files that were copied into `folder`."""
 
     def __init__(self, folder: Path):
         self.folder = folder

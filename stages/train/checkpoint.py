@@ -1,4 +1,4 @@
-"""The state of a training run on disk: whole or absent, and found only by the run that it belongs to."""
+"""The saved state of a training run. The file is whole or absent, and only the same run finds it."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from stages.train.items import TrainingItems
 
 @dataclass
 class Best:
-    """The moving averages that moved held-out clips best so far; weights on the CPU."""
+    """The moving averages with the lowest validation error so far; weights on the CPU."""
 
     step: int
     error: float
@@ -30,7 +30,7 @@ class Best:
 
 @dataclass
 class Progress:
-    """How far a run is: a row of losses per step, a row per validation, and the best weights."""
+    """The progress of a run: a row of losses per step, a row per validation, and the best weights."""
 
     losses: list[dict[str, float]] = field(default_factory=list)
     errors: list[dict[str, float]] = field(default_factory=list)
@@ -41,18 +41,18 @@ class Progress:
         return len(self.losses)
 
     def add_error(self, error: float, weights: Sequence[Tensor]) -> None:
-        """Take the motion error of the present step; its weights are kept if it is the lowest."""
+        """Note the motion error of the present step. The weights are kept if the error is the lowest."""
         self.errors.append({"step": self.step, "motion_error": error})
         if self.best is None or error < self.best.error:
             self.best = Best(self.step, error, [weight.detach().cpu().clone() for weight in weights])
 
     def facts(self) -> dict[str, Any]:
-        """As a checkpoint keeps it."""
+        """The progress as the facts of a checkpoint."""
         return {"losses": self.losses, "errors": self.errors, "best": self.best and vars(self.best)}
 
     @classmethod
     def of(cls, facts: Mapping[str, Any] | None) -> "Progress":
-        """From a checkpoint's facts; a new run where there are none."""
+        """Read the progress from a checkpoint's facts; without facts, a new run."""
         if facts is None:
             return cls()
         best = facts["best"] and Best(**facts["best"])
@@ -61,14 +61,14 @@ class Progress:
         return cls(facts["losses"], facts["errors"], best)
 
     def out_of_patience(self, patience: int | None, since: int) -> bool:
-        """Whether `patience` validations after step `since` brought nothing better; None waits for ever."""
+        """Early stopping: whether `patience` validations after step `since` brought nothing better. None: never."""
         if patience is None or self.best is None:
             return False
         return sum(row["step"] > max(since, self.best.step) for row in self.errors) >= patience
 
 
 class Checkpoint:
-    """One file with weights, what has a state of its own, and facts about the run."""
+    """The checkpoint file of one run: weights, states (optimizer, schedule, ...) and facts about the run."""
 
     def __init__(self, file: Path, parameters: Sequence[nn.Parameter], states: Mapping[str, Any]):
         """`states`: optimizer, schedule, moving average and the like, by name."""
@@ -104,7 +104,7 @@ class Checkpoint:
 
 
 def shaping(run: Callable[..., None], split: Split) -> list[str]:
-    """What shapes a training run beside its settings: code, foundation, and how the clips' parts were made."""
+    """What shapes a training run beside its settings: the code, the foundation, and the recipes of the clips' parts."""
     recipes = [str(folder(split).recipe()) for folder in (tracks_folder, draws_folder, latents_folder)]
     return [*code_of(run).values(), content_hash(FOUNDATION / "weights.json"), *recipes]
 
@@ -112,7 +112,7 @@ def shaping(run: Callable[..., None], split: Split) -> list[str]:
 def training_key(
     settings: TrainingParams, steps: int, network: nn.Module, items: TrainingItems, shaped_by: Sequence[str]
 ) -> str:
-    """A hash of all that shapes a training run: settings, steps, start weights, clips, and what `shaping` tells."""
+    """The key of a checkpoint: a hash of settings, steps, start weights, clips, and what `shaping` returns."""
     digest = hashlib.sha256()
     clips = [[clip.clip_id, clip.caption] for clip in items.clips]
     described = [settings.model_dump(mode="json"), steps, items.frames, clips, *shaped_by]

@@ -1,4 +1,4 @@
-"""What the training stages train on: curated clips in memory, and items cut from them by their number and the seed."""
+"""Training items: runs of frames cut from curated clips in memory, each determined by seed and item number."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from stages.data.paths import latents_folder
 from stages.data.tables import ContractError
 from stages.params import Params, Split, TrainingParams
 
-CLIPS_IN_MEMORY = 2048  # of 1 MB each at the paper's size
-AS_ONE = 0.15  # of the motion that tracks may deviate from it and still count as moving as one
+CLIPS_IN_MEMORY = 2048  # clips of 1 MB each at the paper's size; more clips, less reading from disk, more memory
+AS_ONE = 0.15  # share of the common motion by which tracks may deviate and still count as moving as one
 StrokeKind = Literal["dense", "sparse", "single"]
 
 
@@ -39,7 +39,7 @@ class EncodedClip:
 
 
 def chosen_strokes(tracks: Tensor, visibility: Tensor, draw: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
-    """The tracks (T, n, 2) of one draw and their visibility (T, n); places of the draw filled up with -1 are unseen."""
+    """The tracks (T, n, 2) of one draw and their visibility (T, n). Unused places of the draw (-1) are invisible."""
     chosen = torch.as_tensor(np.asarray(draw)).long()
     return tracks[:, chosen], visibility[:, chosen] & (chosen >= 0)
 
@@ -55,10 +55,11 @@ def moves_as_one(tracks: Tensor, visibility: Tensor) -> bool:
 
 
 class TrainingItems(Dataset[dict[str, Tensor]]):
-    """Item i of a stage: a random run of frames of some clip, with its strokes, noise and the seed it came from.
+    """Item i of a stage: a random run of frames of a random clip, with strokes, noise and the item's seed.
 
-    `strokes` says what an item gets: all tracks (dense), a draw (sparse), or one stroke of the draw (single) where the
-    run moves as one; where it does not, one stroke would leave open how, and the draw stays whole.
+    `strokes` chooses the strokes of an item: all tracks (dense), a draw (sparse), or one stroke of the draw (single).
+    A single stroke is used only if all tracks of the run move as one. Otherwise one stroke would not determine the
+    motion, and the item gets the whole draw.
     """
 
     def __init__(self, split: Split, params: Params, settings: TrainingParams, strokes: Callable[[int], StrokeKind]):

@@ -20,10 +20,10 @@ from stages.train.loop import Listener
 
 
 def run_training_stage(stage: str, output: Path, run: Callable[[Params, Listener], None]) -> None:
-    """The command of a training stage: an MLflow run with the curves and the hash of the weights.
+    """Run a training stage, with an MLflow run that gets the curves and the hash of the weights.
 
-    On several processes, each of them runs this; the main one alone reports and writes, and the process that launched
-    them holds the lock of the stage.
+    With several processes, each process calls this. Only the main process reports and writes. The process that
+    launched them holds the lock of the stage.
     """
     launched = "LOCAL_RANK" in os.environ
     with one_line_errors(stage), nullcontext() if launched else only_run(stage):
@@ -47,7 +47,7 @@ def run_training_stage(stage: str, output: Path, run: Callable[[Params, Listener
 
 
 def training_processes(compute: ComputeParams) -> int:
-    """How many processes train together: as many as asked for, else one for each GPU, else one."""
+    """The number of training processes: `compute.training_processes`, else one for each GPU, else one."""
     return compute.training_processes or max(1, torch.cuda.device_count())
 
 
@@ -58,7 +58,7 @@ def launch_command(stage: str, processes: int) -> list[str]:
 
 
 def adopt(stage: str, source: Path, output: Path) -> None:
-    """Take weights and config of a folder in place of training. Raises ParamsError if it has no weights."""
+    """Copy weights and config of a folder instead of training. Raises ParamsError if it has no weights."""
     try:
         files = weight_files(source)
     except FileNotFoundError as error:

@@ -1,7 +1,7 @@
-"""What the three training stages share (Sec 2.4): loss, loop, guard, curves; on one process or several.
+"""The training loop of the three training stages (Sec 2.4): loss, optimiser, validation, curves.
 
-Everything random is drawn per item from the stage's seed, so a run that was interrupted, or that has more processes,
-sees the same items with the same noise.
+Every random draw comes from the stage's seed and the item's number. A run that was interrupted, or that has more
+processes, therefore sees the same items with the same noise.
 """
 
 import csv
@@ -36,19 +36,19 @@ DTYPES: dict[Precision, torch.dtype] = {"no": torch.float32, "bf16": torch.bfloa
 
 
 class Listener(Protocol):
-    """Who is told about losses and errors while a stage trains."""
+    """What receives losses and errors while a stage trains: an MLflow run, or nothing."""
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None: ...
 
 
 def no_extra_loss() -> dict[str, Tensor]:
-    """The denoising loss alone."""
+    """No loss beside the denoising loss."""
     return {}
 
 
 @dataclass
 class Job:
-    """One training stage: what learns, on which items, for how long, what guards it, and how it is kept."""
+    """One training run: network, trained parameters, items, number of steps, validation, and how to save the result."""
 
     stage: str
     settings: TrainingParams
@@ -60,14 +60,15 @@ class Job:
     save: Callable[[], None]
     shaped_by: Sequence[str] = ()  # see `checkpoint.shaping`
     extra_loss: Callable[[], dict[str, Tensor]] = no_extra_loss  # named, already weighted, beside the denoising loss
-    patient_until: int = 0  # the step from which on validations without progress end the stage
+    patient_until: int = 0  # step from which early stopping counts validations without progress
 
 
 def train(job: Job, foundation: Foundation, output: Path, run: Listener) -> None:
-    """Optimise `job.parameters`, leave them at the moving average that moved held-out clips best, and save them.
+    """Train `job.parameters`, set them to the moving average with the lowest validation error, and save them.
 
-    Goes on from a checkpoint if there is one. It is kept outside of the output, keyed by everything that shapes the
-    result, and removed at the end. Writes `output/loss.csv`, a row per step, and `output/validation.csv`.
+    Resumes from a checkpoint if there is one. The checkpoint lies outside of the output, its name is a hash of
+    everything that shapes the result, and it is removed at the end. Writes `output/loss.csv` (a row per step) and
+    `output/validation.csv`.
     """
     keep_freed_memory()
     settings = job.settings
@@ -154,7 +155,7 @@ def train(job: Job, foundation: Foundation, output: Path, run: Listener) -> None
 
 
 def division(settings: TrainingParams, processes: int) -> tuple[int, int]:
-    """In how many passes a batch is taken, and how many items each process then holds at once.
+    """The number of passes for one batch (gradient accumulation), and the items that each process holds at once.
 
     Raises:
         ParamsError: the batch cannot be divided evenly.
@@ -169,9 +170,9 @@ def division(settings: TrainingParams, processes: int) -> tuple[int, int]:
 
 
 def place_frozen(foundation: Foundation, device: torch.device, dtype: torch.dtype) -> None:
-    """Frozen networks to where they train the others: on a GPU in the precision of the run, the codec in its own.
+    """Move the frozen networks to the device of the run: on a GPU in the run's precision, the codec in full precision.
 
-    On a CPU they stay as they are: autocast there cannot take norms of weights and input that differ.
+    On a CPU they keep their precision: autocast there fails on norms whose weights and input differ in precision.
     """
     for network in (foundation.unet, foundation.image_controlnet):
         network.to(device)
@@ -183,7 +184,7 @@ def place_frozen(foundation: Foundation, device: torch.device, dtype: torch.dtyp
 def validate(
     job: Job, foundation: Foundation, ema: EMAModel, progress: Progress, accelerator: Accelerator, rows: int
 ) -> None:
-    """Note the motion error of the moving averages, and keep them if it is the lowest so far."""
+    """Measure and note the motion error of the moving averages. They are kept if the error is the lowest so far."""
     ema.store(job.parameters)
     ema.copy_to(job.parameters)
     progress.add_error(job.validation.motion_error(foundation, job.network, accelerator, rows), job.parameters)
@@ -191,7 +192,7 @@ def validate(
 
 
 def finish(job: Job, ema: EMAModel, progress: Progress) -> None:
-    """Leave the trained parameters at their best moving average, or at the last where nothing could be validated."""
+    """Set the trained parameters to their best moving average, or to the last one if nothing could be validated."""
     job.network.eval()
     if progress.best is None:
         ema.copy_to(job.parameters)
@@ -203,7 +204,7 @@ def finish(job: Job, ema: EMAModel, progress: Progress) -> None:
 
 
 def write_curve(path: Path, rows: list[dict[str, float]]) -> None:
-    """A curve as CSV; a header alone if there is nothing."""
+    """Write a curve as CSV; without rows, the file has only a header."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["step"])

@@ -1,4 +1,4 @@
-"""The weights that the motion ControlNet may begin with (`motion_controlnet.start`)."""
+"""The weights that training of the motion ControlNet starts from (`motion_controlnet.start`)."""
 
 from models.networks.networks import MotionControlNet
 from stages.params import ParamsError

@@ -23,9 +23,9 @@ from stages.train.items import EncodedClip, chosen_strokes, moves_as_one
 
 
 class Validation:
-    """The last held-out clips of a split (the evaluation takes the first ones), each with its first sparse draw.
+    """The last held-out clips of a split, each with its first sparse draw. The evaluation uses the first clips.
 
-    `single_stroke_share`: of the clips, those that have only the first stroke of it, where they move as one.
+    `single_stroke_share`: share of the clips that get only the first stroke of the draw, if they move as one.
     """
 
     def __init__(self, split: Split, params: Params, settings: TrainingParams, single_stroke_share: float = 0.0):
@@ -36,7 +36,7 @@ class Validation:
 
     @cached_property
     def items(self) -> list[tuple[dict[str, Tensor], np.ndarray]]:
-        """For each clip what its video is made from, and the tracks (T, N, 2) that are seen in all of its frames."""
+        """For each clip: the inputs of its video, and the tracks (T, N, 2) that are visible in all of its frames."""
         items = []
         for number, held_out in enumerate(self._held_out):
             clip = EncodedClip.read(held_out, self.split)
@@ -63,10 +63,10 @@ class Validation:
     def motion_error(
         self, foundation: Foundation, network: MotionControlNet, accelerator: Accelerator, batch_size: int
     ) -> float:
-        """How far all tracks of the videos made are from the real ones, over how far a still copy's are.
+        """Distance of all tracks in the generated videos from the real ones, divided by the distance of a still copy.
 
-        All tracks of a clip count, not the strokes alone, so what moves without being told to counts too. The free
-        tracker follows them, whatever curation used: these numbers are only compared with each other.
+        All tracks of a clip count and not only the strokes, so motion that nobody asked for counts too. Lucas-Kanade
+        follows them, whichever tracker curation used: these numbers are only compared with each other.
         """
         follow = load_tracker_of_generated("lucas_kanade")
         mine = self.items[accelerator.process_index :: accelerator.num_processes]

@@ -96,6 +96,23 @@ def test_both_profiles_state_the_same_keys():
     }
 
 
+@pytest.mark.parametrize("profile", ["pocket", "paper"])
+def test_every_knob_is_explained(profile):
+    """A knob has its words on its line. One for each split, or a choice by split, may have them on the line above."""
+    silent, above = [], ""
+    for line in (ROOT / f"profiles/{profile}.yaml").read_text().splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        knob, _, words = line.partition(" # ")
+        key, _, value = knob.strip().partition(":")
+        if not value.strip():
+            above = words
+        elif not words.strip() and not (key in ("mixed", "camera") and above.strip()):
+            silent.append(line)
+
+    assert not silent
+
+
 def test_changing_the_profile_does_not_change_the_pretraining():
     pocket, paper = (load_params(ROOT / f"profiles/{name}.yaml") for name in ("pocket", "paper"))
 
