@@ -11,7 +11,7 @@ import json
 import numpy as np
 import torch
 
-from models.estimators import load_estimator
+from models.estimators import SECOND_TRACKER, load_estimator
 from models.evaluation.experiment import Case, generate_cases, guided
 from models.evaluation.measure import measure
 from models.evaluation.objects import find_object
@@ -20,7 +20,7 @@ from models.geometry import point_grid
 from models.networks.foundation import Foundation, embed_text
 from models.pixels import to_uint8
 from models.scenes import Scenes, moving_parts, render, sample_scenes, scene_captions
-from stages.evaluate import SECOND_TRACKER, load_pipeline, load_trackers
+from stages.evaluate import load_pipeline, load_trackers
 from stages.evaluation.cases import ObjectScene, many_stroke_cases
 from stages.params import Params, load_params
 

@@ -18,11 +18,13 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
 from prefect.tasks import Task
 
+from models.estimators import Kind
 from stages.params import Params
 
 GPU_SLOT = "gpu"
 _BUSY = re.compile(r"Unable to acquire lock|is busy, it is being blocked by")
 _ALWAYS_ON_GPU = {"latents", "motion_controlnet", "camera_lora", "object_lora", "evaluate", "register"}
+_ESTIMATORS: dict[str, Kind] = {"clips": "flow", "captions": "captions", "tracks": "tracks", "track_quality": "tracks"}
 _LAST_LINES = 25
 _SECONDS_TO_STOP = 20
 
@@ -58,13 +60,7 @@ def repro(stage: str, params: Params, single_item: bool = False, force: bool = F
 
 def needs_gpu(stage: str, params: Params) -> bool:
     """Whether a stage runs networks: always, or with the estimators of these parameters."""
-    neural = {
-        "clips": params.clips.flow == "raft",
-        "captions": params.captions.estimator == "blip2",
-        "tracks": params.tracks.estimator == "cotracker",
-        "track_quality": params.tracks.estimator == "cotracker",
-    }
-    return stage in _ALWAYS_ON_GPU or neural.get(stage, False)
+    return stage in _ALWAYS_ON_GPU or (stage in _ESTIMATORS and params.is_neural(_ESTIMATORS[stage]))
 
 
 def run_dvc(*arguments: str) -> None:

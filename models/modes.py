@@ -6,6 +6,8 @@ Lora = Literal["camera", "object"]
 Mode = Literal["camera", "object", "both"]
 SamplingMode = Literal["camera", "object", "both", "controlnet", "none"]
 """`controlnet` is the motion ControlNet without LoRA; `none` is the foundation without motion ControlNet."""
+Solver = Literal["ddim", "dpmsolver++"]
+Condition = Literal["flow", "first_frame_latents", "first_frame_as_camera"]
 
 LORAS: tuple[Lora, ...] = get_args(Lora)
 MODES: tuple[Mode, ...] = get_args(Mode)

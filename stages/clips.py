@@ -89,7 +89,7 @@ def run(split: Split, params: Params) -> None:
         whole = (kept.has(clip_id) or dropped.has(clip_id)) and (posed.has(clip_id) or not items[clip_id].poses)
         if not (whole or _read(measured, clip_id)[1]):
             missing.append(clip_id)
-    neural = params.clips.flow == "raft"
+    neural = params.is_neural("flow")
     for _ in map_items(make_clip, [items[i] for i in missing], params.compute, f"clips@{split}", _crashed, neural):
         pass
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from models.estimators import PointTracker, load_estimator, load_tracker_of_generated
+from models.estimators import SECOND_TRACKER, PointTracker, load_estimator, load_tracker_of_generated
 from models.evaluation.experiment import PLAIN, START, Case, Method, generate_cases, guided
 from models.evaluation.measure import Measured, measure
 from models.evaluation.pictures import Shown, draw_report
@@ -45,7 +45,6 @@ from stages.run.memory import keep_freed_memory
 from stages.run.mlflow_runs import StageRun
 from stages.train.start import read_start
 
-SECOND_TRACKER = "template"
 REAL_SPLIT: dict[str, Split] = {"cam_mc": "camera", "obj_mc": "mixed"}
 COMPARED_WITH_REAL = {("cam_mc", "camera_lora"), ("obj_mc", "object_lora")}
 

@@ -1,7 +1,9 @@
 """`params.yaml` as typed, validated objects: the one place where parameters are read.
 
 from models.errors import UserError
-from models.estimators import Kind
+from models.curation.camera import CameraClass
+from models.estimators import NEURAL, Kind
+from models.modes import Condition, Solver
 from stages.params import load_params
 params = load_params()          # ./params.yaml
 params.clips.interval           # (1, 16)
@@ -15,15 +17,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from models.curation.camera import CameraClass
 from models.errors import UserError
-from models.estimators import Kind
+from models.estimators import NEURAL, Kind
+from models.modes import Condition, Solver
 
 Split = Literal["mixed", "camera"]
 SPLITS: tuple[Split, Split] = ("mixed", "camera")
 
 Source = Literal["synthetic", "folder", "webvid", "realestate10k"]
-Condition = Literal["flow", "first_frame_latents", "first_frame_as_camera"]
-CameraClass = Literal["static", "pan", "zoom", "roll", "complex", "unknown"]
 Precision = Literal["no", "bf16", "fp16"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -291,7 +293,7 @@ class SamplerParams(Section):
     guidance_scale: Annotated[float, Field(ge=1)]
     trajectory_guidance_scale: float | None
     guidance_rescale: Share
-    solver: Literal["ddim", "dpmsolver++"]
+    solver: Solver
     residual_interval: Count
 
 
@@ -377,6 +379,10 @@ class Params(Section):
             "captions": self.captions.estimator,
         }
         return names[kind]
+
+    def is_neural(self, kind: Kind) -> bool:
+        """Whether the estimator of a kind is a neural network, which wants a GPU."""
+        return self.estimator(kind) in NEURAL
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> Self:

@@ -36,7 +36,7 @@ def run(split: Split, params: Params) -> None:
         TrackJob(clips_folder(split) / f"{clip_id}.mp4", folder.path(clip_id), settings)
         for clip_id in folder.prepare(kept, made_by)
     ]
-    neural = settings.estimator == "cotracker"
+    neural = params.is_neural("tracks")
     for _ in map_items(track_clip, items, params.compute, f"tracks@{split}", _crashed, neural):
         pass
 

@@ -16,6 +16,7 @@ from models.evaluation.agreement import ranking_agreement
 from models.evaluation.figures import error_entry
 from models.evaluation.look import colour_drift, detail_kept
 from models.evaluation.paper import TABLE_1
+from models.evaluation.tables import TrackerPair
 from models.geometry import inside_frame
 from models.metrics import MotionError, still_error, trajectory_error
 from models.modes import Lora
@@ -32,6 +33,7 @@ def score_videos(
     videos: Sequence[Path],
     trajectories: Path,
     mode: Lora,
+    pair: TrackerPair,
     trackers: Mapping[str, PointTracker],
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -44,21 +46,21 @@ def score_videos(
     Args:
         videos, trajectories: see `models.comparison.videos`.
         mode: whether the strokes are the camera's or an object's: CamMC or ObjMC.
-        trackers: two, by name; the first one measures, the second one is printed beside it.
+        pair: names of the tracker that measures and of the one beside it; `trackers` has both.
 
     Raises:
         ValueError: files do not match, cannot be read, or no stroke of a video stays in its frame.
     """
     items = find_items(videos, trajectories)
     groups = [item.picture for item in items]
-    first, second = trackers
+    first, second = pair
     measured = {
         method: [_measure(item, method, mode, trackers) for item in tqdm(items, desc=f"score {method}", unit="video")]
         for method in items[0].videos
     }
     table: dict[str, Any] = {}
     for method, rows in measured.items():
-        entries = {name: error_entry([row.errors[name] for row in rows], groups, seed) for name in trackers}
+        entries = {name: error_entry([row.errors[name] for row in rows], groups, seed) for name in pair}
         still = error_entry([row.still for row in rows], groups, seed)
         table[method] = entries[first] | {
             "still_px": still["px"],
@@ -68,8 +70,7 @@ def score_videos(
             "videos": {item.name: row.entry() for item, row in zip(items, rows, strict=True)},
         }
     px_first, px_second = (
-        {method: np.array([row.errors[name].px for row in rows]) for method, rows in measured.items()}
-        for name in trackers
+        {method: np.array([row.errors[name].px for row in rows]) for method, rows in measured.items()} for name in pair
     )
     metric = METRICS[mode]
     return {

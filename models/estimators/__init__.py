@@ -34,6 +34,8 @@ _MODULES: dict[Kind, dict[str, str]] = {
 }
 
 
+NEURAL = {"raft", "cotracker", "blip2"}  # estimators that want a GPU
+SECOND_TRACKER = "template"  # measures beside the first one, with independent errors
 _OF_GENERATED = {"lucas_kanade": "lucas_kanade_lenient"}
 
 

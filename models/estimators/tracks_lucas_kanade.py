@@ -39,22 +39,22 @@ _LUCAS_KANADE: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Doubt:
+class MatchRule:
     """When to prefer the camera's candidate, and when a point counts as visible. Differences are in grey levels.
 
-    times, less: the camera's candidate wins if its difference is at most `times` x Lucas-Kanade's + `less`.
+    ratio, margin: the camera's candidate wins if its difference is at most `ratio` x Lucas-Kanade's + `margin`.
     found: a point counts as visible if its difference from frame 0 is below this.
     lost: a point that was followed without a gap stays visible until its difference reaches this.
     """
 
-    times: float
-    less: float
+    ratio: float
+    margin: float
     found: float
     lost: float
 
 
-STRICT = Doubt(times=3.0, less=8.0, found=40.0, lost=40.0)
-LENIENT = Doubt(times=1.0, less=1.0, found=60.0, lost=MOST_UNLIKE)
+STRICT = MatchRule(ratio=3.0, margin=8.0, found=40.0, lost=40.0)
+LENIENT = MatchRule(ratio=1.0, margin=1.0, found=60.0, lost=MOST_UNLIKE)
 
 
 def load(name: str) -> "LucasKanade":
@@ -86,9 +86,9 @@ class LucasKanade:
                 sure &= ~trusted | (unlike[0] <= unlike[1])
                 followed, trusted = np.where(sure[:, None], refound, followed), trusted | sure
             textured = _textured(small[t - 1], previous, scale)
-            times, less, lost = (
+            ratio, margin, lost = (
                 np.where(textured, getattr(LENIENT, name), getattr(self.doubt, name))
-                for name in ("times", "less", "lost")
+                for name in ("ratio", "margin", "lost")
             )
             by_camera = _camera_motion(start, followed, trusted & seen, FIT_TOLERANCE * _unit(frames[0]))
             places = followed
@@ -99,7 +99,7 @@ class LucasKanade:
                     + (1 - ANCHOR) * recent.difference(frames[t], candidate)
                     for candidate in (by_camera, followed)
                 )
-                doubtful = unlike_camera - less <= times * unlike_followed
+                doubtful = unlike_camera - margin <= ratio * unlike_followed
                 camera_wins = ~trusted | doubtful
                 trusted &= ~camera_wins
                 places = np.where(camera_wins[:, None], by_camera, followed)

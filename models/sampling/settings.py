@@ -3,14 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
 
-from models.modes import SamplingMode
+from models.modes import SamplingMode, Solver
 from models.sampling.branches import Guidance
 
-Solver = Literal["ddim", "dpmsolver++"]
 SOLVERS: dict[Solver, type[SchedulerMixin]] = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
 
 

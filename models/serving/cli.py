@@ -14,11 +14,11 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from models.errors import UserError
 from models.geometry import Size
-from models.modes import LORAS, MODES
+from models.modes import LORAS, MODES, Solver
 from models.serving.image import read_image
 from models.strokes.camera_presets import CAMERA_MOVES
 from models.strokes.trajectories import Trajectories, load_trajectories, parse_trajectories
@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "artifacts/model"
 FORMATS = (".mp4", ".gif")
-SOLVERS = ("ddim", "dpmsolver++")
 DTYPES = ("float32", "bfloat16", "float16")
-FIRST_TRACKERS, SECOND_TRACKER = ("lucas_kanade", "cotracker"), "template"
+FIRST_TRACKERS = ("lucas_kanade", "cotracker")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -141,10 +140,12 @@ def _import_official(options: argparse.Namespace) -> None:
 def _score(options: argparse.Namespace) -> None:
     """Measure folders of videos, by any method."""
     from models.comparison.score import score_videos, scores_as_text
-    from models.estimators import load_tracker_of_generated
+    from models.estimators import SECOND_TRACKER, load_tracker_of_generated
+    from models.evaluation.tables import TrackerPair
 
-    trackers = {name: load_tracker_of_generated(name) for name in (options.tracker, SECOND_TRACKER)}
-    figures = score_videos(options.videos, options.trajectories, options.mode, trackers)
+    pair = TrackerPair(options.tracker, SECOND_TRACKER)
+    trackers = {name: load_tracker_of_generated(name) for name in pair}
+    figures = score_videos(options.videos, options.trajectories, options.mode, pair, trackers)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(scores_as_text(figures))
@@ -191,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     make.add_argument("--seed", type=_seed, help="repeats a video; drawn if left out")
     make.add_argument("--steps", type=int, help="sampling steps; the model's own if left out")
-    make.add_argument("--solver", choices=SOLVERS, help="the model's own if left out")
+    make.add_argument("--solver", choices=get_args(Solver), help="the model's own if left out")
     make.add_argument(
         "--residual-interval",
         type=int,
