@@ -68,6 +68,11 @@ class _ExtendsConfig:
         }
 
     @classmethod
+    def config_keys(cls) -> set[str]:
+        """The keys of a `config.json` that the class uses. Published files have others, which older classes used."""
+        return cls._get_init_keys(cls) - {"self", "args", "kwargs"}
+
+    @classmethod
     def _get_signature_keys(cls, obj: type) -> tuple[set[str], set[str]]:
         """No key is required. These keys are known; `from_unet2d` drops all others."""
         return set(), cls._get_init_keys(obj) - {"self"}
@@ -135,10 +140,11 @@ def motion_controlnet_like(
     Its output convolutions are zero, so at first the network changes nothing. The condition embedding is not zero: if
     both were, each would block the other's gradient.
     """
+    own = {"conditioning_channels", "concat_conditioning_mask"}
     shared: Mapping[str, Any] = {
         key: value
         for key, value in image_controlnet.config.items()
-        if not key.startswith("_") and key not in ("conditioning_channels", "concat_conditioning_mask")
+        if key in MotionControlNet.config_keys() and key not in own
     }
     latent_channels = image_controlnet.config.conditioning_channels
     with torch.random.fork_rng():

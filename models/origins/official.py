@@ -4,33 +4,29 @@ Only keys that contain `.temporal_transformer.` change their names. The motion C
 `omcm_weights` is the object LoRA, `cmcm_weights` the camera LoRA.
 """
 
-import pickle
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from diffusers import DDIMScheduler
-from diffusers.models.modeling_utils import ModelMixin
 from pydantic import BaseModel, PositiveInt, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 
-from models.errors import UserError, field_problems
+from models.errors import field_problems
 from models.lora.sets import lora_config
 from models.modes import LORAS, Lora
-from models.networks.foundation import Foundation, load_codec
+from models.networks.foundation import Foundation
 from models.networks.latent_space import LatentSpace
 from models.networks.networks import ImageControlNet, MotionControlNet, MotionUNet
+from models.origins.hub import load_base
+from models.origins.single_file import with_diffusers_keys
+from models.origins.weights import CheckpointError, fill, read_checkpoint
 from models.sampling.pipeline import ImageConductorPipeline
 from models.sampling.settings import Settings
 
 LORA_NAMES = {"omcm_weights": "object", "cmcm_weights": "camera"}
-SHOWN_KEYS = 5
 CODEC_FACTOR = 8
 
 SD15: dict[str, Any] = {
@@ -56,13 +52,6 @@ SCHEDULER: dict[str, Any] = {
     "set_alpha_to_one": True,
 }
 
-_POSITIONS = re.compile(r"\.attention_blocks\.(\d+)\.pos_encoder\.pe$")
-Network = TypeVar("Network", bound=ModelMixin)
-
-
-class CheckpointError(UserError):
-    """A checkpoint that cannot be used; the message names the file and the keys."""
-
 
 class OfficialNetworks(NamedTuple):
     """The three networks, frozen, in eval mode; the motion ControlNet holds the adapters `camera` and `object`."""
@@ -73,18 +62,23 @@ class OfficialNetworks(NamedTuple):
 
 
 def import_official(
-    unet: Path, image_controlnet: Path, flow_controlnet: Path, base: Path | None = None, config: Path | None = None
+    unet: Path,
+    image_controlnet: Path,
+    flow_controlnet: Path,
+    base: str | Path | None = None,
+    config: Path | None = None,
 ) -> ImageConductorPipeline:
     """The authors' checkpoints as a pipeline, ready to be saved or used.
 
     Args:
         unet, image_controlnet, flow_controlnet: checkpoint files, see `read_checkpoint`.
-        base: folder in diffusers' layout whose `vae`, `text_encoder` and `tokenizer` are taken; without it the pipeline
-            works on latents and embeddings alone.
+        base: where `vae`, `text_encoder` and `tokenizer` come from: a folder in diffusers' layout, a hub id, or a
+            Stable Diffusion checkpoint in one file. Without it the pipeline works on latents and embeddings alone.
         config: JSON with network sizes that are not SD 1.5's, see `read_config`.
 
     Raises:
         CheckpointError: a file is missing or unreadable, or a key is missing, unknown or of another shape.
+        NotPublished: the base, or a part of it, is not there.
     """
     sizes = read_config(config)
     networks = official_networks(
@@ -92,12 +86,7 @@ def import_official(
     )
     vae = text_encoder = tokenizer = None
     if base is not None:
-        missing = [name for name in ("vae", "text_encoder", "tokenizer") if not (base / name).is_dir()]
-        if missing:
-            raise CheckpointError(f"{base}: no {', '.join(missing)}; expected a folder in diffusers' layout")
-        vae = load_codec(base / "vae")
-        text_encoder = CLIPTextModel.from_pretrained(base / "text_encoder", use_safetensors=True)
-        tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
+        vae, text_encoder, tokenizer = load_base(base, "--base")
         width, wanted = text_encoder.config.hidden_size, networks.unet.config.cross_attention_dim
         if width != wanted:
             raise CheckpointError(f"{base}/text_encoder: embeddings of {width}, but the UNet was built for {wanted}")
@@ -125,9 +114,9 @@ def official_networks(
     flow_state = diffusers_state_dict(flow_controlnet, "flow ControlNet")
     empty = empty_networks(sizes, {name: _rank(flow_state, name) for name in LORAS})
     return OfficialNetworks(
-        _filled(empty.unet, diffusers_state_dict(unet, "UNet"), "UNet"),
-        _filled(empty.image_controlnet, diffusers_state_dict(image_controlnet, "image ControlNet"), "image ControlNet"),
-        _filled(empty.motion_controlnet, flow_state, "flow ControlNet"),
+        fill(empty.unet, diffusers_state_dict(unet, "UNet"), "UNet"),
+        fill(empty.image_controlnet, diffusers_state_dict(image_controlnet, "image ControlNet"), "image ControlNet"),
+        fill(empty.motion_controlnet, flow_state, "flow ControlNet"),
     )
 
 
@@ -161,38 +150,7 @@ def diffusers_state_dict(official: Mapping[str, Tensor], name: str = "checkpoint
     Raises:
         CheckpointError: the temporal attentions of a block have different position codes, of which diffusers keeps one.
     """
-    renamed: dict[str, Tensor] = {}
-    for key, value in official.items():
-        new = _diffusers_key(key)
-        if new in renamed:
-            if not torch.equal(renamed[new], value):
-                raise CheckpointError(f"{name}: {key} differs from the position code of the block's first attention")
-            continue
-        renamed[new] = value
-    return renamed
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """A state dict: `.safetensors`, or a `.ckpt` that holds it bare or as `state_dict`; nothing else is unpickled.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, holds code, or holds something other than tensors.
-    """
-    path = Path(path)
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: not a checkpoint of tensors alone: {str(error).splitlines()[0] if str(error) else error!r}"
-        ) from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path}: expected a state dict, bare or under the key state_dict")
-    return state
+    return with_diffusers_keys({_own_lora_name(key): value for key, value in official.items()}, name)
 
 
 class _MotionModule(BaseModel):
@@ -246,30 +204,6 @@ def read_config(path: Path | None) -> dict[str, dict[str, Any]]:
     return {"unet": unet, "scheduler": given.scheduler, "settings": settings}
 
 
-def _filled(network: Network, state: dict[str, Tensor], name: str) -> Network:
-    """Put the weights into an empty network.
-
-    Raises:
-        CheckpointError: a key is missing, unknown or of another shape.
-    """
-    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    shapes = {
-        key: f"{key} is {tuple(state[key].shape)}, expected {shape}"
-        for key, shape in expected.items()
-        if key in state and tuple(state[key].shape) != shape
-    }
-    for what, keys in (
-        ("missing", [key for key in expected if key not in state]),
-        ("unknown", [key for key in state if key not in expected]),
-        ("of another shape", list(shapes.values())),
-    ):
-        if keys:
-            more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
-            raise CheckpointError(f"{name}: {what}: {', '.join(keys[:SHOWN_KEYS])}{more}")
-    network.load_state_dict(state, assign=True)
-    return network.float().requires_grad_(False).eval()
-
-
 def _rank(state: Mapping[str, Tensor], adapter: str) -> int:
     ranks = {value.shape[0] for key, value in state.items() if key.endswith(f".lora_A.{adapter}.weight")}
     if len(ranks) != 1:
@@ -279,13 +213,7 @@ def _rank(state: Mapping[str, Tensor], adapter: str) -> int:
     return ranks.pop()
 
 
-def _diffusers_key(key: str) -> str:
+def _own_lora_name(key: str) -> str:
     for theirs, ours in LORA_NAMES.items():
         key = key.replace(f".{theirs}.", f".{ours}.")
-    if ".temporal_transformer." not in key:
-        return key
-    key = key.replace("temporal_transformer.", "")
-    key = _POSITIONS.sub(".pos_embed.pe", key)
-    key = re.sub(r"\.attention_blocks\.(\d+)\.", lambda match: f".attn{int(match[1]) + 1}.", key)
-    key = re.sub(r"\.norms\.(\d+)\.", lambda match: f".norm{int(match[1]) + 1}.", key)
-    return key.replace(".ff_norm.", ".norm3.")
+    return key

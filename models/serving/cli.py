@@ -213,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     trajectory.add_argument("--plain-guidance", action="store_true", help="classifier-free guidance only, no Eq. 5")
     official = commands.add_parser("import-official", help="read the authors' released checkpoints")
     official.set_defaults(run=_import_official)
-    official.add_argument("--base", type=Path, help="folder with vae, text_encoder and tokenizer in diffusers' layout")
+    official.add_argument("--base", help="SD 1.5: folder in diffusers' layout, hub id, or one file")
     for name in ("unet", "image-controlnet", "flow-controlnet"):
         official.add_argument(f"--{name}", type=Path, required=True, help="the authors' .ckpt, or .safetensors")
     official.add_argument("--output", type=Path, required=True, help="new folder for the model")

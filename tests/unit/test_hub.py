@@ -11,6 +11,7 @@ from torch import nn
 from models.denoising.strokes import Strokes
 from models.networks.foundation import Foundation
 from models.networks.networks import ImageControlNet, MotionUNet, motion_controlnet_like
+from models.origins.addresses import NotPublished
 from models.origins.hub import assemble_foundation
 from models.origins.official import SD15, empty_networks
 from models.origins.pocket import pocket_text_encoder, pocket_tokenizer
@@ -125,7 +126,7 @@ def test_the_stage_records_the_hash_of_each_weight_file(published, tmp_path, mon
 
 def test_a_part_that_is_not_there_is_named(published, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(OSError, match="nowhere"):
+    with pytest.raises(NotPublished, match="foundation.base: .*nowhere"):
         assemble_foundation(str(tmp_path / "nowhere"), str(published / "motion-adapter"), str(published / "sparsectrl"))
 
 

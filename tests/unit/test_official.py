@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from models.origins.official import SD15, CheckpointError, empty_networks, import_official, read_checkpoint, read_config
+from models.origins.addresses import NotPublished
+from models.origins.official import SD15, empty_networks, import_official, read_config
 from models.origins.pocket import pocket_text_encoder, pocket_tokenizer
+from models.origins.weights import CheckpointError, read_checkpoint
 from models.sampling.pipeline import ImageConductorPipeline
 from models.serving.cli import main
 from stages import register
@@ -94,12 +96,33 @@ def test_the_stages_pass_it_on_to_registration_unchanged(model, tmp_path, monkey
     assert (sample(assembled, "object") - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-@pytest.mark.parametrize("wrapped", [True, False])
-def test_a_ckpt_is_read_bare_or_wrapped(tmp_path, wrapped):
+WRAPPED = {
+    "bare": lambda state: state,
+    "with a step": lambda state: state | {"global_step": 3},
+    "state_dict": lambda state: {"global_step": 3, "state_dict": state},
+    "controlnet": lambda state: {"controlnet": state, "animatediff_config": {"unet": 2}},
+    "module": lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_a_ckpt_is_read_in_each_way_that_the_authors_loader_takes(tmp_path, wrap):
     state = load_file(golden.FOLDER / "image_controlnet.safetensors")
-    torch.save({"global_step": 3, "state_dict": state} if wrapped else state, tmp_path / "c.ckpt")
+    torch.save(WRAPPED[wrap](state), tmp_path / "c.ckpt")
     read = read_checkpoint(tmp_path / "c.ckpt")
     assert read.keys() == state.keys() and all(torch.equal(read[key], value) for key, value in state.items())
+
+
+def test_files_without_position_codes_are_the_same_model(tmp_path):
+    paths = files()
+    for name in NAMES:
+        state = {k: v.half() for k, v in load_file(paths[name]).items() if not k.endswith("pos_encoder.pe")}
+        torch.save({"controlnet": state}, tmp_path / f"{name}.ckpt")
+    halves = {name: tmp_path / f"{name}.ckpt" for name in NAMES}
+    given = import_official(*(paths[name] for name in NAMES), config=paths["config"])
+    computed = import_official(*(halves[name] for name in NAMES), config=paths["config"])
+    codes = {key: v for key, v in given.unet.state_dict().items() if key.endswith("pos_embed.pe")}
+    assert codes and all(torch.equal(computed.unet.state_dict()[key], value) for key, value in codes.items())
 
 
 @pytest.mark.parametrize(
@@ -184,7 +207,7 @@ def test_an_output_that_holds_something_is_left_alone(tmp_path):
 
 def test_a_base_without_parts_says_which(tmp_path):
     (tmp_path / "vae").mkdir()
-    with pytest.raises(CheckpointError, match="no text_encoder, tokenizer"):
+    with pytest.raises(NotPublished, match="--base: .*: no text_encoder, tokenizer"):
         import_official(*(files()[name] for name in NAMES), base=tmp_path, config=files()["config"])
 
 

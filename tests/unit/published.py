@@ -1,0 +1,299 @@
+"""The published files of the paper's base, typed in as facts, around tiny random weights in the same layout.
+
+Every key of each published `config.json` is here, also those that the classes of today do not know. `REDUCED` has the
+sizes that the tests replace; nothing else differs.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, MotionAdapter, UNet2DConditionModel
+from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from models.origins.pocket import pocket_tokenizer
+from tests.unit import tiny
+
+UNET = {  # stable-diffusion-v1-5/stable-diffusion-v1-5, unet/config.json
+    "_class_name": "UNet2DConditionModel",
+    "_diffusers_version": "0.6.0",
+    "act_fn": "silu",
+    "attention_head_dim": 8,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "center_input_sample": False,
+    "cross_attention_dim": 768,
+    "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+    "downsample_padding": 1,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "in_channels": 4,
+    "layers_per_block": 2,
+    "mid_block_scale_factor": 1,
+    "norm_eps": 1e-05,
+    "norm_num_groups": 32,
+    "out_channels": 4,
+    "sample_size": 64,
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+}
+VAE = {  # the same repository, vae/config.json; it has no scaling_factor
+    "_class_name": "AutoencoderKL",
+    "_diffusers_version": "0.6.0",
+    "act_fn": "silu",
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "in_channels": 3,
+    "latent_channels": 4,
+    "layers_per_block": 2,
+    "norm_num_groups": 32,
+    "out_channels": 3,
+    "sample_size": 512,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+}
+TEXT_ENCODER = {  # the same repository, text_encoder/config.json
+    "_name_or_path": "openai/clip-vit-large-patch14",
+    "architectures": ["CLIPTextModel"],
+    "attention_dropout": 0.0,
+    "bos_token_id": 0,
+    "dropout": 0.0,
+    "eos_token_id": 2,
+    "hidden_act": "quick_gelu",
+    "hidden_size": 768,
+    "initializer_factor": 1.0,
+    "initializer_range": 0.02,
+    "intermediate_size": 3072,
+    "layer_norm_eps": 1e-05,
+    "max_position_embeddings": 77,
+    "model_type": "clip_text_model",
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "pad_token_id": 1,
+    "projection_dim": 768,
+    "torch_dtype": "float32",
+    "transformers_version": "4.22.0.dev0",
+    "vocab_size": 49408,
+}
+MARK = {"__type": "AddedToken", "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+TOKENIZER = {  # the same repository, tokenizer/tokenizer_config.json
+    "add_prefix_space": False,
+    "bos_token": MARK | {"content": "<|startoftext|>"},
+    "do_lower_case": True,
+    "eos_token": MARK | {"content": "<|endoftext|>"},
+    "errors": "replace",
+    "model_max_length": 77,
+    "name_or_path": "openai/clip-vit-large-patch14",
+    "pad_token": "<|endoftext|>",
+    "special_tokens_map_file": "./special_tokens_map.json",
+    "tokenizer_class": "CLIPTokenizer",
+    "unk_token": MARK | {"content": "<|endoftext|>"},
+}
+SCHEDULER = {  # the same repository, scheduler/scheduler_config.json
+    "_class_name": "PNDMScheduler",
+    "_diffusers_version": "0.6.0",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "trained_betas": None,
+    "clip_sample": False,
+}
+MOTION_ADAPTER = {  # guoyww/animatediff-motion-adapter-v1-5-3, config.json
+    "_class_name": "MotionAdapter",
+    "_diffusers_version": "0.25.0.dev0",
+    "block_out_channels": [320, 640, 1280, 1280],
+    "motion_layers_per_block": 2,
+    "motion_max_seq_length": 32,
+    "motion_mid_block_layers_per_block": 1,
+    "motion_norm_num_groups": 32,
+    "motion_num_attention_heads": 8,
+    "use_motion_mid_block": False,
+}
+SPARSECTRL = {  # guoyww/animatediff-sparsectrl-rgb, config.json; the class does not use all of it
+    "_class_name": "SparseControlNetModel",
+    "_diffusers_version": "0.30.0.dev0",
+    "act_fn": "silu",
+    "addition_embed_type": None,
+    "addition_embed_type_num_heads": 64,
+    "addition_time_embed_dim": None,
+    "attention_head_dim": 8,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "class_embed_type": None,
+    "concat_conditioning_mask": True,
+    "conditioning_channels": 4,
+    "conditioning_embedding_out_channels": [16, 32, 96, 256],
+    "controlnet_conditioning_channel_order": "rgb",
+    "cross_attention_dim": 768,
+    "down_block_types": [*["CrossAttnDownBlockMotion"] * 3, "DownBlockMotion"],
+    "downsample_padding": 1,
+    "encoder_hid_dim": None,
+    "encoder_hid_dim_type": None,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "global_pool_conditions": False,
+    "in_channels": 4,
+    "layers_per_block": 2,
+    "mid_block_scale_factor": 1,
+    "motion_max_seq_length": 32,
+    "motion_num_attention_heads": 8,
+    "norm_eps": 1e-05,
+    "norm_num_groups": 32,
+    "num_attention_heads": None,
+    "num_class_embeds": None,
+    "only_cross_attention": False,
+    "projection_class_embeddings_input_dim": None,
+    "resnet_time_scale_shift": "default",
+    "temporal_transformer_layers_per_block": 1,
+    "transformer_layers_per_block": 1,
+    "transformer_layers_per_mid_block": None,
+    "upcast_attention": False,
+    "use_linear_projection": False,
+    "use_simplified_condition_embedding": True,
+}
+WIDTHS = [32, 32, 64, 64]
+REDUCED: dict[str, dict[str, Any]] = {
+    "unet": {"block_out_channels": WIDTHS, "cross_attention_dim": 64},
+    "vae": {"block_out_channels": [32, 32, 32, 32]},
+    "text_encoder": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_attention_heads": 1,
+        "num_hidden_layers": 2,
+        "projection_dim": 64,
+        "vocab_size": len(pocket_tokenizer()),
+    },
+    "motion_adapter": {"block_out_channels": WIDTHS},
+    "sparsectrl": {"block_out_channels": WIDTHS, "cross_attention_dim": 64},
+}
+CONFIGS = {
+    "unet": UNET,
+    "vae": VAE,
+    "text_encoder": TEXT_ENCODER,
+    "motion_adapter": MOTION_ADAPTER,
+    "sparsectrl": SPARSECTRL,
+}
+CLASSES: dict[str, Any] = {
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+    "motion_adapter": MotionAdapter,
+    "sparsectrl": SparseControlNetModel,
+}
+VARIANTS = ("safetensors", "fp16.safetensors", "bin", "fp16.bin", "shards", "bin shards")
+
+
+def config(part: str) -> dict[str, Any]:
+    """The published config with the reduced sizes."""
+    return CONFIGS[part] | REDUCED[part]
+
+
+def network(part: str) -> nn.Module:
+    """A network of the published config, every parameter random."""
+    torch.manual_seed(0)
+    if part == "text_encoder":
+        built: Any = CLIPTextModel(CLIPTextConfig(**config(part)))
+    else:
+        keys = CLASSES[part]._get_init_keys(CLASSES[part])
+        built = CLASSES[part](**{key: value for key, value in config(part).items() if key in keys})
+    tiny.randomise(built)
+    return built
+
+
+def published_state(part: str, built: nn.Module) -> dict[str, Tensor]:
+    """The weights under the keys of the published files, which are older than the classes of today."""
+    state = {key: value for key, value in built.state_dict().items() if not key.endswith(".pos_embed.pe")}
+    if part == "vae":
+        names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+        for ours, theirs in names.items():
+            state = {key.replace(f".attentions.0.{ours}.", f".attentions.0.{theirs}."): v for key, v in state.items()}
+    if part == "text_encoder":
+        state = {f"text_model.{key.removeprefix('text_model.')}": value for key, value in state.items()}
+        state["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    return state
+
+
+def write(folder: Path, part: str, variant: str = "safetensors") -> nn.Module:
+    """Write a part as it is published; returns the network with its weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config(part), indent=2))
+    built = network(part)
+    state = published_state(part, built)
+    if variant.startswith("fp16"):
+        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+        with torch.no_grad():
+            for parameter in built.parameters():
+                parameter.copy_(parameter.half())
+    stem = "diffusion_pytorch_model"
+    if part == "text_encoder":
+        stem = "pytorch_model" if "bin" in variant else "model"
+    if variant.endswith("shards"):
+        _write_shards(folder, stem, "bin" if "bin" in variant else "safetensors", state)
+    else:
+        _write_tensors(folder / f"{stem}.{variant}", state)
+    return built
+
+
+def write_base(folder: Path, variant: str = "safetensors") -> None:
+    """The repository of SD 1.5: UNet, VAE, text encoder, tokenizer, scheduler."""
+    for part in ("unet", "vae", "text_encoder"):
+        write(folder / part, part, variant)
+    write_tokenizer(folder / "tokenizer")
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER))
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+
+
+def write_tokenizer(folder: Path) -> None:
+    """CLIP's tokenizer files of 2022, with a small vocabulary; there is no tokenizer.json among them."""
+    folder.mkdir(parents=True)
+    model = json.loads(pocket_tokenizer().backend_tokenizer.to_str())["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps(TOKENIZER))
+    marks = {key: TOKENIZER[key] for key in ("bos_token", "eos_token", "pad_token", "unk_token")}
+    (folder / "special_tokens_map.json").write_text(json.dumps(marks))
+
+
+def original_motion_keys(state: dict[str, Tensor], motion_modules_only: bool) -> dict[str, Tensor]:
+    """Diffusers' keys as AnimateDiff's own, with the position codes of each attention."""
+    result: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if ".motion_modules." not in key:
+            if not motion_modules_only:
+                result[key] = value
+            continue
+        head, _, tail = key.partition(".motion_modules.")
+        number, _, tail = tail.partition(".")
+        for ours, theirs in (("attn1.", "attention_blocks.0."), ("attn2.", "attention_blocks.1.")):
+            tail = tail.replace(ours, theirs)
+        for i in (1, 2):
+            tail = tail.replace(f"norm{i}.", f"norms.{i - 1}.")
+        tail = tail.replace("norm3.", "ff_norm.")
+        place = f"{head}.motion_modules.{number}.temporal_transformer."
+        if tail.endswith("pos_embed.pe"):
+            for i in (0, 1):
+                result[f"{place}transformer_blocks.0.attention_blocks.{i}.pos_encoder.pe"] = value
+        else:
+            result[place + tail] = value
+    return result
+
+
+def _write_tensors(path: Path, state: dict[str, Tensor]) -> None:
+    if path.suffix == ".safetensors":
+        save_file({key: value.contiguous() for key, value in state.items()}, path, metadata={"format": "pt"})
+    else:
+        torch.save(state, path)
+
+
+def _write_shards(folder: Path, stem: str, kind: str, state: dict[str, Tensor]) -> None:
+    keys = sorted(state)
+    places = {key: f"{stem}-0000{1 + (i >= len(keys) // 2)}-of-00002.{kind}" for i, key in enumerate(keys)}
+    for name in set(places.values()):
+        _write_tensors(folder / name, {key: state[key] for key in keys if places[key] == name})
+    index = {"metadata": {"total_size": 0}, "weight_map": places}
+    (folder / f"{stem}.{kind}.index.json").write_text(json.dumps(index))
