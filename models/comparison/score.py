@@ -11,16 +11,18 @@ import numpy as np
 from tqdm import tqdm
 
 from models.comparison.videos import Item, find_items
+from models.comparison.wanted import follow_wanted, wanted_tracks
 from models.estimators import PointTracker
 from models.evaluation.agreement import ranking_agreement
 from models.evaluation.figures import error_entry
 from models.evaluation.look import colour_drift, detail_kept
 from models.evaluation.paper import TABLE_1
 from models.evaluation.tables import TrackerPair
-from models.geometry import inside_frame
+from models.geometry import Size
 from models.metrics import MotionError, still_error, trajectory_error
 from models.modes import Lora
-from models.strokes.trajectories import load_trajectories, stroke_tracks
+from models.strokes.stroke import AUTHORS_CANVAS
+from models.strokes.trajectories import load_trajectories
 from models.video.read import frame_seconds, read_video
 
 METRICS: dict[Lora, str] = {"camera": "cam_mc", "object": "obj_mc"}
@@ -36,17 +38,19 @@ def score_videos(
     pair: TrackerPair,
     trackers: Mapping[str, PointTracker],
     seed: int = 0,
+    canvas: Size = AUTHORS_CANVAS,
 ) -> dict[str, Any]:
     """Figures of each folder of videos, and of a still copy.
 
     Strokes are taken from their canvas to a video's frame as `generate` does: scaled to cover it, centre-cropped.
-    If a file has both kinds, mode `camera` takes the camera strokes. Pixels are those of a video 384 pixels wide. Steps
-    at which a stroke has left the frame are left out.
+    In mode camera those of the camera, where a file has both. Pixels are those of a 384 wide video; steps at which a
+    stroke is hidden or outside the frame are left out. A stroke that enters later is followed from there.
 
     Args:
         videos, trajectories: see `models.comparison.videos`.
         mode: whether the strokes are the camera's or an object's: CamMC or ObjMC.
         pair: names of the tracker that measures and of the one beside it; `trackers` has both.
+        canvas: width and height of the picture that strokes belong to, for formats that do not say it.
 
     Raises:
         ValueError: files do not match, cannot be read, or no stroke of a video stays in its frame.
@@ -55,7 +59,9 @@ def score_videos(
     groups = [item.picture for item in items]
     first, second = pair
     measured = {
-        method: [_measure(item, method, mode, trackers) for item in tqdm(items, desc=f"score {method}", unit="video")]
+        method: [
+            _measure(item, method, mode, trackers, canvas) for item in tqdm(items, desc=f"score {method}", unit="video")
+        ]
         for method in items[0].videos
     }
     table: dict[str, Any] = {}
@@ -124,21 +130,19 @@ def _check_steps(path: Path) -> None:
         )
 
 
-def _measure(item: Item, method: str, mode: Lora, trackers: Mapping[str, PointTracker]) -> Scored:
+def _measure(item: Item, method: str, mode: Lora, trackers: Mapping[str, PointTracker], canvas: Size) -> Scored:
     path = item.videos[method]
     try:
         _check_steps(path)
         frames, _ = read_video(path)
-        drawn = load_trajectories(item.trajectories)
+        drawn = load_trajectories(item.trajectories, canvas)
         strokes = drawn.camera_strokes if mode == "camera" and drawn.camera_strokes else drawn.strokes_of(mode)
         height, width = frames.shape[1:3]
-        wanted, _ = stroke_tracks(strokes, drawn.canvas, (width, height), len(frames))
-        starts = inside_frame(wanted[:1], width, height)[0] if wanted.size else np.zeros(0, bool)
-        wanted = wanted[:, starts]
-        inside = inside_frame(wanted, width, height)
-        still = still_error(wanted, inside)
+        wanted = wanted_tracks(strokes, drawn.canvas, (width, height), len(frames))
+        still = still_error(wanted.tracks, wanted.counts)
         errors = {
-            name: trajectory_error(*follow(frames, wanted[0]), wanted, inside) for name, follow in trackers.items()
+            name: trajectory_error(*follow_wanted(frames, wanted, follow), wanted.tracks, wanted.counts)
+            for name, follow in trackers.items()
         }
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -23,7 +23,9 @@ from werkzeug.wrappers import Response
 from models.comparison.preferences import QUESTIONS, Vote
 from models.comparison.videos import Item, find_items
 from models.drawing import draw_tracks
-from models.strokes.trajectories import load_trajectories, stroke_tracks
+from models.geometry import Size
+from models.strokes.stroke import AUTHORS_CANVAS, stroke_tracks
+from models.strokes.trajectories import load_trajectories
 from models.video.read import read_video
 
 SIDES = ("left", "right")
@@ -49,19 +51,24 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """The comparison of a study. seed: decides sides and order."""
+    """The comparison of a study.
+
+    seed: decides sides and order. canvas: width and height of the picture that strokes belong to, for formats that do
+    not say it.
+    """
 
     items: tuple[Item, ...]
     methods: tuple[str, ...]
     seed: int
+    canvas: Size = AUTHORS_CANVAS
 
     @classmethod
-    def of(cls, videos: Sequence[Path], trajectories: Path, seed: int) -> "Study":
+    def of(cls, videos: Sequence[Path], trajectories: Path, seed: int, canvas: Size = AUTHORS_CANVAS) -> "Study":
         """Find the videos and their strokes. Raises ValueError if they do not match, or are of one method only."""
         if len(videos) < 2:
             raise ValueError("--videos: a study compares two methods or more; give a folder for each")
         items = tuple(find_items(videos, trajectories))
-        return cls(items, tuple(sorted(items[0].videos)), seed)
+        return cls(items, tuple(sorted(items[0].videos)), seed, canvas)
 
     def trials(self, participant: int) -> list[Trial]:
         """The trials of a participant, in order."""
@@ -154,15 +161,15 @@ def make_app(study: Study, votes: Path) -> flask.Flask:
     @app.get("/participants/<int:participant>/trials/<int:number>/stroke")
     def stroke(participant: int, number: int) -> Response:
         trial = trial_or_404(participant, number)
-        return flask.send_file(io.BytesIO(stroke_picture(trial.item)), "image/png")
+        return flask.send_file(io.BytesIO(stroke_picture(trial.item, study.canvas)), "image/png")
 
     return app
 
 
-def stroke_picture(item: Item) -> bytes:
+def stroke_picture(item: Item, canvas: Size) -> bytes:
     """A PNG of the first frame with the strokes drawn over it."""
     frames, _ = read_video(next(iter(item.videos.values())))
-    drawn = load_trajectories(item.trajectories)
+    drawn = load_trajectories(item.trajectories, canvas)
     height, width = frames.shape[1:3]
     strokes = [*drawn.strokes, *drawn.camera_strokes]
     tracks, _ = stroke_tracks(strokes, drawn.canvas, (width, height), len(frames))

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from models.strokes.formats.wan_move import is_visibility
+
 VIDEO_SUFFIXES = (".mp4", ".gif", ".webm", ".mov", ".mkv", ".avi")
-TRAJECTORY_SUFFIXES = (".json", ".npy")
+TRAJECTORY_SUFFIXES = (".json", ".npy", ".npz", ".safetensors", ".pth", ".pt")
 NAMED_PROBLEMS = 5
 
 
@@ -53,7 +55,7 @@ def _files(option: str, folder: Path, suffixes: tuple[str, ...]) -> dict[str, Pa
         raise ValueError(f"{option}: {folder}: no such folder")
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in suffixes:
+        if path.suffix.lower() in suffixes and not is_visibility(path):
             name = path.relative_to(folder).with_suffix("").as_posix()
             if name in files:
                 raise ValueError(f"{option}: {files[name]} and {path} have one name; remove one")

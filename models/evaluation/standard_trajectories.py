@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from models.geometry import Size, cover_crop
-from models.strokes.trajectories import Stroke, interpolate, stroke_tracks
+from models.strokes.stroke import Stroke, interpolate, stroke_tracks
 
 FILE = Path(__file__).with_name("trajectories.json")
 MARGIN = 0.2  # of the frame's height; distance that an object's centre keeps from the frame's edge, if it can
@@ -58,4 +58,4 @@ def _canvas() -> Size:
 
 
 def _stroke(points: list[list[float]]) -> Stroke:
-    return Stroke(np.array(points, float), np.linspace(0, 1, len(points)))
+    return Stroke.even(np.array(points, float))

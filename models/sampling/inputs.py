@@ -17,7 +17,8 @@ from models.modes import Lora, Mode
 from models.networks.codec import Codec
 from models.networks.networks import MotionControlNet
 from models.sampling.branches import Branch
-from models.strokes.trajectories import parse_trajectories, stroke_tracks
+from models.strokes.stroke import stroke_tracks
+from models.strokes.trajectories import parse_trajectories
 
 
 @dataclass

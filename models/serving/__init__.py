@@ -1,6 +1,8 @@
 """How people and programs ask for videos:
 
 cli         the command `image-conductor`
+convert     trajectory files from one tool's format to another's
+track       the motion of a video as strokes
 pyfunc      the model behind MLflow's scoring server
 request     the body of a request and of its answer
 image       pictures from files and requests

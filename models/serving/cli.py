@@ -4,6 +4,8 @@ image-conductor generate --image lake.png --trajectories strokes.json --prompt "
 image-conductor import-official --base SD15 --unet unet.ckpt --image-controlnet image_controlnet.ckpt \
     --flow-controlnet flow_controlnet.ckpt --output official
 image-conductor score --videos out/ours out/other --trajectories strokes --mode object --output metrics.json
+image-conductor convert strokes.json tracks.npy --format wan-move
+image-conductor track --video dance.mp4 --output strokes.json
 image-conductor study --videos out/ours out/other --trajectories strokes --votes votes.sqlite
 image-conductor votes --votes votes.sqlite
 """
@@ -19,7 +21,9 @@ from typing import TYPE_CHECKING, get_args
 from models.errors import UserError
 from models.geometry import Size
 from models.modes import LORAS, MODES, Solver
+from models.serving.convert import add_canvas_option, add_convert_options
 from models.serving.image import read_image
+from models.serving.track import add_track_options
 from models.strokes.camera_presets import CAMERA_MOVES
 from models.strokes.trajectories import Trajectories, load_trajectories, parse_trajectories
 
@@ -84,6 +88,8 @@ def _generate(options: argparse.Namespace) -> None:
     options.output.write_bytes(video.data)
     cropped = f", cropped {video.cropped}" if video.cropped else ""
     print(f"{options.output}: {video.num_frames} frames of {video.width}x{video.height}, seed {video.seed}{cropped}")
+    for sentence in trajectories.remarks(video.num_frames):
+        print(f"  {sentence}")
 
 
 def _sampling_options(options: argparse.Namespace, personal: dict[str, float]) -> "SamplingOptions":
@@ -145,7 +151,7 @@ def _score(options: argparse.Namespace) -> None:
 
     pair = TrackerPair(options.tracker, SECOND_TRACKER)
     trackers = {name: load_tracker_of_generated(name) for name in pair}
-    figures = score_videos(options.videos, options.trajectories, options.mode, pair, trackers)
+    figures = score_videos(options.videos, options.trajectories, options.mode, pair, trackers, canvas=options.canvas)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(scores_as_text(figures))
@@ -155,7 +161,7 @@ def _study(options: argparse.Namespace) -> None:
     """Serve the page of a preference study until it is interrupted."""
     from models.comparison.study import Study, make_app
 
-    app = make_app(Study.of(options.videos, options.trajectories, options.seed), options.votes)
+    app = make_app(Study.of(options.videos, options.trajectories, options.seed, options.canvas), options.votes)
     print(f"http://{options.host}:{options.port}  votes go to {options.votes}; stop with Ctrl-C")
     app.run(options.host, options.port)
 
@@ -177,7 +183,11 @@ def _parser() -> argparse.ArgumentParser:
     make = commands.add_parser("generate", help="make a video")
     make.set_defaults(run=_generate)
     make.add_argument("--image", type=Path, required=True, help="first frame; scaled and centre-cropped to the model's")
-    make.add_argument("--trajectories", type=Path, help="strokes: .json, or .npy in pixels of the image")
+    make.add_argument(
+        "--trajectories",
+        type=Path,
+        help="strokes in any format, see `convert`; in pixels of the image where the file does not say",
+    )
     make.add_argument(
         "--camera", metavar="MOVE=PIXELS", help=f"a camera move, by itself or in mode both: {', '.join(CAMERA_MOVES)}"
     )
@@ -211,6 +221,9 @@ def _parser() -> argparse.ArgumentParser:
         "--trajectory-guidance-scale", type=float, help="l_trajs of Eq. 5; the model's own if left out"
     )
     trajectory.add_argument("--plain-guidance", action="store_true", help="classifier-free guidance only, no Eq. 5")
+    add_convert_options(commands.add_parser("convert", help="write a trajectory file in another tool's format"))
+    add_track_options(commands.add_parser("track", help="take strokes from the motion of a video"))
+
     official = commands.add_parser("import-official", help="read the authors' released checkpoints")
     official.set_defaults(run=_import_official)
     official.add_argument("--base", help="SD 1.5: folder in diffusers' layout, hub id, or one file")
@@ -261,8 +274,9 @@ def _add_videos(parser: argparse.ArgumentParser) -> None:
         "--trajectories",
         type=Path,
         required=True,
-        help="folder of strokes, named like the videos: .json, or .npy on a canvas of 384x256",
+        help="folder of strokes, named like the videos, in any format, see `convert`",
     )
+    add_canvas_option(parser)
 
 
 def _seed(text: str) -> int:

@@ -31,8 +31,9 @@ class Request(BaseModel):
     """One video to make.
 
     image: base64 of a PNG or JPEG. trajectories, camera_trajectories: strokes [[[x, y], ...], ...] in pixels of that
-    image, as it is shown; times: one number in 0..1 for each point of `trajectories`; camera: a move by name instead of
-    `camera_trajectories`, {"move": "zoom_in", "amount": 40}. Where a sampling setting is left out the
+    image, as it is shown; times: one number in 0..1 for each point of `trajectories`; visibility: true or false for
+    each; camera_times: as `times`, for `camera_trajectories`; camera: a move by name instead of `camera_trajectories`,
+    {"move": "zoom_in", "amount": 40}. Where a sampling setting is left out the
     model's own holds; a `trajectory_guidance_scale` of null is plain classifier-free guidance. Without a `seed` one is
     drawn; the response tells it. personal_loras: weights of the community LoRAs that the model was registered with.
     """
@@ -46,6 +47,8 @@ class Request(BaseModel):
     camera_trajectories: list[list[list[float]]] | None = None
     camera: dict[str, str | float] | None = None
     times: list[list[float]] | None = None
+    visibility: list[list[bool]] | None = None
+    camera_times: list[list[float]] | None = None
     negative_prompt: str | None = Field(None, max_length=2000)
     seed: int | None = Field(None, ge=0, lt=2**63)
     num_inference_steps: int | None = Field(None, ge=1, le=200)
@@ -76,7 +79,7 @@ class Request(BaseModel):
         if self._problem:
             raise RequestError(self._problem)
         image = decode_image(self.image)
-        names = ("trajectories", "times", "camera_trajectories", "camera")
+        names = ("trajectories", "times", "visibility", "camera_trajectories", "camera_times", "camera")
         fields = {name: value for name in names if (value := getattr(self, name)) is not None}
         trajectories = parse_trajectories({"width": image.width, "height": image.height, **fields})
         mode = cast(Mode, self.mode)

@@ -211,3 +211,33 @@ def test_a_method_that_never_lost_keeps_a_finite_strength():
 def test_no_vote_is_no_figure():
     with pytest.raises(ValueError, match="none yet"):
         preferences([])
+
+
+def test_a_stroke_that_enters_later_is_followed_from_the_frame_that_it_is_seen_in(tmp_path):
+    """The texture moves left by 4 px a frame: a stroke that enters with it is obeyed, one that enters slower is not."""
+    write(tmp_path / "ours", "with", moving_texture(9, 96, 64, step=4))
+    write_stroke(tmp_path / "strokes", "with", (104, 30), (72, 30))
+    write(tmp_path / "ours", "slower", moving_texture(9, 96, 64, step=4))
+    write_stroke(tmp_path / "strokes", "slower", (98, 30), (82, 30))
+    videos = score(tmp_path, "ours")[0]["methods"]["ours"]["videos"]
+    assert videos["with"]["px"] < 0.2 * videos["with"]["still_px"]
+    assert videos["slower"]["px"] > 0.7 * videos["slower"]["still_px"]
+
+
+def test_hidden_steps_do_not_count_and_other_formats_are_scored(tmp_path):
+    """Tracks that are wrong where they are hidden: an array of CoTracker's layout scores as if it were right there."""
+    write(tmp_path / "ours", "a", moving_texture(FRAMES, 96, 64, step=STEP))
+    tracks = np.stack([60.0 - STEP * np.arange(FRAMES), np.full(FRAMES, 30.0)], -1)[:, None].astype(np.float32)
+    visibility = np.ones((FRAMES, 1), bool)
+    (tmp_path / "strokes").mkdir()
+
+    def px():
+        np.savez(tmp_path / "strokes" / "a.npz", tracks=tracks[None], visibility=visibility[None])
+        return score(tmp_path, "ours", canvas="96x64")[0]["methods"]["ours"]["px"]
+
+    right = px()
+    tracks[2:4] += 25
+    wrong = px()
+    visibility[2:4] = False
+    assert right < 2 < 10 < wrong
+    assert px() == pytest.approx(right, abs=0.5)
