@@ -163,9 +163,11 @@ def _estimators(node: ast.stmt, module: str, params: Params | None) -> Iterator[
 
 
 def _text(node: ast.expr, module: str) -> str | None:
-    """The text that an expression stands for, if it is written there or in a constant of the module."""
+    """The text that an expression stands for, if it is written there or in a constant of this or another module."""
     if isinstance(node, ast.Name):
         given = _top_level(module).get(node.id)
+        if isinstance(given, ast.ImportFrom) and _exists(str(given.module)):
+            return _text(node, str(given.module))
         node = given.value if isinstance(given, ast.Assign) else node
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
