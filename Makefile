@@ -3,6 +3,8 @@ PYTHON ?= python3
 # Where torch comes from, if not from pip's own index. Without an NVIDIA GPU this saves several GB:
 #   make repro TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+# The tested versions of all packages. `make install CONSTRAINTS=` takes the newest ones that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
 HOST ?= 127.0.0.1
 SERVE_PORT ?= 5001
 UI_PORT ?= 5000
@@ -10,11 +12,11 @@ FLOWS_PORT ?= 4200
 
 VENV := .venv
 INSTALLED := $(VENV)/installed
+PIP_INSTALL := $(VENV)/bin/python -m pip install $(addprefix --constraint ,$(CONSTRAINTS))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
-export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -48,12 +50,12 @@ ui: $(INSTALLED)  ## Runs, curves and models in MLflow: http://127.0.0.1:5000
 flows: $(INSTALLED)  ## Prefect server, worker and schedules: http://127.0.0.1:4200
 	python -m flows.server --host $(HOST) --port $(FLOWS_PORT)
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed; $(PYTHON) is {sys.version.split()[0]}. Name another with: make PYTHON=python3.12")'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 ifneq ($(TORCH_INDEX),)
-	$(VENV)/bin/python -c 'import tomllib; print(*(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if d.startswith("torch")), sep="\n")' > $(VENV)/torch.txt
-	$(VENV)/bin/python -m pip install --index-url $(TORCH_INDEX) -r $(VENV)/torch.txt
+	$(VENV)/bin/python -c 'import tomllib; print(*(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if d.startswith(("torch>", "torchvision>"))), sep="\n")' > $(VENV)/torch.txt
+	$(PIP_INSTALL) --no-deps --index-url $(TORCH_INDEX) -r $(VENV)/torch.txt
 endif
-	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+	$(PIP_INSTALL) --quiet --editable '.[dev]'
 	touch $@
