@@ -1,5 +1,7 @@
 """Captions by BLIP-2 (Li et al., 2023)."""
 
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -9,22 +11,35 @@ from models.estimators import EstimatorUnavailable
 
 
 def load(name: str, model: str) -> "Blip2":
-    """`model` is a hub id or a local folder."""
+    """`model` is a hub id, with `@revision` or without, or a local folder.
+
+    Raises:
+        EstimatorUnavailable: it cannot be had, or is no BLIP-2.
+    """
     from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
     on_gpu = torch.cuda.is_available()
+    place, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
+    pinned = {"revision": revision} if revision else {}
     try:
-        processor = Blip2Processor.from_pretrained(model)
-        network = Blip2ForConditionalGeneration.from_pretrained(model, dtype=torch.float16 if on_gpu else torch.float32)
-    except OSError as error:
+        processor = Blip2Processor.from_pretrained(place, **pinned)
+        network = Blip2ForConditionalGeneration.from_pretrained(
+            place, dtype=torch.float16 if on_gpu else torch.float32, **pinned
+        )
+    except (OSError, ValueError, RuntimeError, UnpicklingError) as error:
         raise EstimatorUnavailable(
-            f"captions.estimator: blip2: {model} cannot be loaded ({error}). Give a local folder in captions.model, "
-            "give the captions in captions.csv, or set captions.estimator to none"
+            f"captions.estimator: blip2: {model} cannot be loaded ({str(error).partition(chr(10))[0]}). Give a hub id "
+            "or a local folder in captions.model, give the captions in captions.csv, or set captions.estimator to none"
         ) from error
+    if network.config.image_token_index is None:  # folders saved before that key was there
+        network.config.image_token_index = network.config.text_config.vocab_size - 1
     return Blip2(processor, network.to("cuda" if on_gpu else "cpu").eval())
 
 
 class Blip2:
+    """BLIP-2 with its processor. The image token marks the places that the picture's features replace, so that any
+    word of the vocabulary that captions do not begin with does for it."""
+
     def __init__(self, processor: Any, network: Any) -> None:
         self.processor, self.network = processor, network
 

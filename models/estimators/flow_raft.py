@@ -21,20 +21,33 @@ MODELS: dict[str, tuple[Any, Any]] = {
 
 
 def load(name: str, model: str, weights: str | None) -> "RAFTFlow":
-    """Load the network `model` (large, small); `weights` is a file of torchvision's to use instead of the hub's."""
+    """Load the network `model` (large, small); `weights` is a file of torchvision's to use instead of the hub's.
+
+    Raises:
+        EstimatorUnavailable: the weights cannot be had, or are not those of the network.
+    """
     network, published = MODELS[model]
     try:
         if weights is None:
             return RAFTFlow(network(weights=published))
-        built = network()
-        built.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        return RAFTFlow(built)
+        state = torch.load(weights, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, UnpicklingError) as error:
-        why = str(error).partition("\n")[0]
-        raise EstimatorUnavailable(
-            f"clips.flow: raft: {weights or 'its weights'} cannot be had ({why}). Name a copy of {published.url} in "
-            "clips.raft.weights, or set clips.flow to dis"
+        raise _unavailable(weights, published, f"cannot be had ({str(error).partition(chr(10))[0]})") from error
+    built = network()
+    try:
+        built.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise _unavailable(
+            weights, published, f"are not those of torchvision's {model} RAFT, which clips.raft.model asks for"
         ) from error
+    return RAFTFlow(built)
+
+
+def _unavailable(weights: str | None, published: Any, problem: str) -> EstimatorUnavailable:
+    return EstimatorUnavailable(
+        f"clips.flow: raft: {weights or 'its weights'} {problem}. Name a copy of {published.url} in "
+        "clips.raft.weights, or set clips.flow to dis"
+    )
 
 
 class RAFTFlow:

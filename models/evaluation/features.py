@@ -106,7 +106,8 @@ def _inception(weights: Path) -> nn.Module:
         finally:
             inception.load_state_dict_from_url = fetch
     except Exception as error:
-        raise _unusable("inception", weights, "does not hold FID's Inception network") from error
+        why = str(error).partition("\n")[0]
+        raise _unusable("inception", weights, f"does not hold FID's Inception network ({why})") from error
 
 
 def _sha256(name: str, weights: str | Path) -> str:

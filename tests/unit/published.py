@@ -297,3 +297,92 @@ def _write_shards(folder: Path, stem: str, kind: str, state: dict[str, Tensor]) 
         _write_tensors(folder / name, {key: state[key] for key in keys if places[key] == name})
     index = {"metadata": {"total_size": 0}, "weight_map": places}
     (folder / f"{stem}.{kind}.index.json").write_text(json.dumps(index))
+
+
+BLIP2 = {  # Salesforce/blip2-opt-2.7b, config.json
+    "architectures": ["Blip2ForConditionalGeneration"],
+    "image_text_hidden_size": 256,
+    "image_token_index": 50265,
+    "initializer_factor": 1.0,
+    "initializer_range": 0.02,
+    "model_type": "blip-2",
+    "num_query_tokens": 32,
+    "qformer_config": {"classifier_dropout": None, "model_type": "blip_2_qformer"},
+    "text_config": {
+        "_name_or_path": "facebook/opt-2.7b",
+        "activation_dropout": 0.0,
+        "architectures": ["OPTForCausalLM"],
+        "eos_token_id": 50118,
+        "ffn_dim": 10240,
+        "hidden_size": 2560,
+        "model_type": "opt",
+        "num_attention_heads": 32,
+        "num_hidden_layers": 32,
+        "prefix": "</s>",
+        "torch_dtype": "float16",
+        "vocab_size": 50304,
+        "word_embed_proj_dim": 2560,
+    },
+    "torch_dtype": "float32",
+    "transformers_version": "4.47.0.dev0",
+    "use_decoder_only_language_model": True,
+    "vision_config": {
+        "dropout": 0.0,
+        "initializer_factor": 1.0,
+        "model_type": "blip_2_vision_model",
+        "num_channels": 3,
+        "projection_dim": 512,
+    },
+}
+BLIP2_PREPROCESSOR = {  # the same repository, preprocessor_config.json
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_processor_type": "BlipImageProcessor",
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "processor_class": "Blip2Processor",
+    "resample": 3,
+    "rescale_factor": 0.00392156862745098,
+    "size": {"height": 224, "width": 224},
+}
+BLIP2_REDUCED: dict[str, Any] = {
+    "image_token_index": 300,
+    "num_query_tokens": 2,
+    "text_config": {"ffn_dim": 16, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    | {"vocab_size": 320, "word_embed_proj_dim": 16, "eos_token_id": 2},
+    "vision_config": {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    | {"image_size": 28, "patch_size": 14},
+    "qformer_config": {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
+    | {"encoder_hidden_size": 16, "vocab_size": 320},
+}
+
+
+def write_blip2(folder: Path, before_image_tokens: bool = False) -> None:
+    """The repository of BLIP-2 with tiny random weights; as it was before October 2024, if asked for."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import Blip2Config, Blip2ForConditionalGeneration
+
+    folder.mkdir(parents=True)
+    parts = {key: BLIP2[key] | BLIP2_REDUCED[key] for key in ("text_config", "vision_config", "qformer_config")}
+    settings = BLIP2 | {key: value for key, value in BLIP2_REDUCED.items() if not isinstance(value, dict)} | parts
+    torch.manual_seed(0)
+    network = Blip2ForConditionalGeneration(Blip2Config(**settings))
+    tiny.randomise(network)
+    save_file({key: value.clone() for key, value in network.state_dict().items()}, folder / "model.safetensors")
+    if before_image_tokens:
+        del settings["image_token_index"], settings["image_text_hidden_size"]
+    else:
+        processor = {"num_query_tokens": 2, "processor_class": "Blip2Processor"}
+        (folder / "processor_config.json").write_text(json.dumps(processor))
+    (folder / "config.json").write_text(json.dumps(settings))
+    preprocessor = BLIP2_PREPROCESSOR | {"size": {"height": 28, "width": 28}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    words = ["<s>", "<pad>", "</s>", "<unk>", *sorted(ByteLevel.alphabet())]
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    marks = {"bos_token": "</s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "</s>"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(marks))
+    tokenizer = marks | {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True, "errors": "replace"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))

@@ -108,21 +108,46 @@ def test_cotrackers_weights_that_are_none_are_named(monkeypatch, tmp_path):
         load_estimator("tracks", "cotracker", model="cotracker2", weights=str(tmp_path / "c.pth"))
 
 
-def test_cotracker_holds_the_last_frame_of_short_clips():
-    from models.estimators.tracks_cotracker import CoTracker
+class FollowingPredictor(torch.nn.Module):
+    """Moves each point by 10 pixels a frame and says how many frames it was given."""
 
-    class Predictor(torch.nn.Module):
-        model = SimpleNamespace(window_len=60)
+    model = SimpleNamespace(window_len=60, load_state_dict=lambda state: None)
 
-        def forward(self, video, queries):
-            assert video.shape == (1, 60, 3, 64, 96) and torch.equal(video[0, 59], video[0, 15])
-            assert (queries[..., 0] == 0).all()
-            tracks = queries[:, None, :, 1:] + 10 * torch.arange(60).view(1, -1, 1, 1)
-            return tracks, torch.ones(tracks.shape[:-1], dtype=torch.bool)
+    def forward(self, video, queries):
+        self.video = video
+        assert (queries[..., 0] == 0).all()
+        tracks = queries[:, None, :, 1:] + 10 * torch.arange(video.shape[1]).view(1, -1, 1, 1)
+        return tracks, torch.ones(tracks.shape[:-1], dtype=torch.bool)
 
-    tracks, visibility = CoTracker(Predictor())(moving_texture(16, 96, 64), np.array([[50.0, 40.0]]))
+
+@pytest.mark.parametrize(("model", "frames"), [("cotracker3_offline", 16), ("cotracker2", 60)])
+def test_only_models_with_a_window_get_short_clips_held_at_their_end(monkeypatch, model, frames):
+    predictor, asked = FollowingPredictor(), []
+    monkeypatch.setattr("torch.hub.load", lambda *place, **options: asked.append(place) or predictor)
+    load_estimator.cache_clear()
+    follow = load_estimator("tracks", "cotracker", model=model, weights=None)
+    tracks, visibility = follow(moving_texture(16, 96, 64), np.array([[50.0, 40.0]]))
+    assert asked == [("facebookresearch/co-tracker:82e02e8029753ad4ef13cf06be7f4fc5facdda4d", model)]
+    assert predictor.video.shape == (1, frames, 3, 64, 96)
+    assert torch.equal(predictor.video[0, -1], predictor.video[0, 15])
     assert tracks.shape == (16, 1, 2) and tracks.dtype == np.float32
     assert tracks[2, 0].tolist() == [70, 60] and visibility[:, 0].tolist() == [True] * 3 + [False] * 13
+
+
+def test_cotracker_s_code_has_its_own_folder_when_there_is_no_connection(monkeypatch):
+    monkeypatch.setattr("torch.hub.load", unreachable)
+    load_estimator.cache_clear()
+    with pytest.raises(EstimatorUnavailable, match=r"the folder .*facebookresearch_co-tracker_82e02e80\w+, name a"):
+        load_estimator("tracks", "cotracker", model="cotracker3_offline", weights=None)
+
+
+def test_raft_of_the_other_size_is_said_so(tmp_path):
+    from torchvision.models.optical_flow import raft_small
+
+    torch.save(raft_small().state_dict(), tmp_path / "raft_small.pth")
+    load_estimator.cache_clear()
+    with pytest.raises(EstimatorUnavailable, match=r"raft_small.pth are not those of .* large RAFT.*clips.raft.model"):
+        load_estimator("flow", "raft", model="large", weights=str(tmp_path / "raft_small.pth"))
 
 
 @pytest.mark.parametrize(("kind", "share"), [("camera", 0.95), ("mixed", 0.79), ("object", 0.85)])

@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, MotionAdapter, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from models.estimators import EstimatorUnavailable, load_estimator
 from models.networks.foundation import Foundation
 from models.networks.networks import ImageControlNet, motion_controlnet_like
 from models.origins.addresses import NotPublished, local_place, parse_hub_id
@@ -236,3 +238,17 @@ def test_a_community_base_in_one_file_is_the_base(tmp_path, suffix):
     reference.load_state_dict(networks["text_encoder"].state_dict())
     ids = foundation.tokenizer(["a red circle"], padding="max_length", return_tensors="pt").input_ids
     torch.testing.assert_close(text, reference(ids).last_hidden_state)
+
+
+def test_blip2_captions_from_the_published_layout_and_from_the_one_before_image_tokens(tmp_path):
+    published.write_blip2(tmp_path / "now")
+    published.write_blip2(tmp_path / "before", before_image_tokens=True)
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), np.uint8)
+    captions = [load_estimator("captions", "blip2", model=str(tmp_path / name))(images) for name in ("now", "before")]
+    assert captions[0] == captions[1] and len(captions[0]) == 2 and all(captions[0])
+
+
+def test_a_folder_that_is_no_blip2_is_named(tmp_path):
+    published.write(tmp_path, "unet")
+    with pytest.raises(EstimatorUnavailable, match=f"blip2: {tmp_path} cannot be loaded .* captions.model"):
+        load_estimator("captions", "blip2", model=str(tmp_path))
