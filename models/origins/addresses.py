@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -23,6 +23,7 @@ from models.errors import UserError
 from models.origins.weights import find_weights, first_line
 
 HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+MARKS = ("config.json", "tokenizer_config.json", "vocab.json")  # one of them is in each folder of a repository
 DESCRIPTIONS = (".json", ".txt", ".model")  # of a network or a tokenizer, beside the weights
 
 
@@ -84,15 +85,33 @@ def local_place(address: str | Path, subfolder: str = "", field: str = "") -> Pa
     return folder / subfolder
 
 
+def is_offline() -> bool:
+    """Whether `HF_HUB_OFFLINE` forbids connections."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def cached_folder(hub_id: HubId, names: Collection[str]) -> Path:
+    """The folder of a repository in the hub's cache, if one of these files of it is there.
+
+    Raises:
+        FileNotFoundError: none of them is.
+    """
+    for name in names:
+        file = try_to_load_from_cache(hub_id.repository, name, revision=hub_id.revision)
+        if isinstance(file, str):
+            return Path(file).parents[name.count("/")]
+    raise FileNotFoundError("it is not in the cache")
+
+
 def _download(hub_id: HubId, subfolder: str) -> Path:
     """Download one folder of a repository: descriptions, and the weights in the variant that `find_weights` prefers."""
     repository, revision = hub_id
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return Path(snapshot_download(repository, revision=revision, local_files_only=True))
+    if is_offline():
+        return cached_folder(hub_id, [f"{subfolder}/{name}".lstrip("/") for name in MARKS])
     try:
         names = HfApi().list_repo_files(repository, revision=revision)
     except (httpx.HTTPError, ConnectionError):
-        return Path(snapshot_download(repository, revision=revision, local_files_only=True))
+        return cached_folder(hub_id, [f"{subfolder}/{name}".lstrip("/") for name in MARKS])
     return Path(snapshot_download(repository, revision=revision, allow_patterns=_wanted(names, subfolder)))
 
 

@@ -22,6 +22,7 @@ from models.errors import UserError
 from models.geometry import Size
 from models.modes import LORAS, MODES, Solver
 from models.serving.convert import add_canvas_option, add_convert_options
+from models.serving.fetch_command import add_fetch
 from models.serving.image import read_image
 from models.serving.track import add_track_options
 from models.strokes.camera_presets import CAMERA_MOVES
@@ -232,6 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     official.add_argument("--output", type=Path, required=True, help="new folder for the model")
     official.add_argument("--config", type=Path, help="JSON with network sizes, where they are not SD 1.5's")
 
+    add_fetch(commands)
     measure = commands.add_parser("score", help="measure how far videos follow their trajectories, by any method")
     measure.set_defaults(run=_score)
     _add_videos(measure)
