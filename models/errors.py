@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 
 SHOWN_PROBLEMS = 5
+LONGEST_NAME = 60  # characters that are shown of each part of a field's name
 
 
 class UserError(ValueError):
@@ -17,5 +18,6 @@ class UserError(ValueError):
 def field_problems(error: ValidationError) -> Iterator[str]:
     """One line `field[0][2]: what is wrong` for each of the first few errors."""
     for item in error.errors(include_url=False, include_context=False, include_input=False)[:SHOWN_PROBLEMS]:
-        field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
+        parts = (f"[{part}]" if isinstance(part, int) else f".{part[:LONGEST_NAME]}" for part in item["loc"])
+        field = "".join(parts).lstrip(".")
         yield f"{field}: {item['msg']}"

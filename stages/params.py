@@ -342,6 +342,24 @@ class MLflowParams(Section):
     experiment: str
 
 
+class ServeParams(Section):
+    """Limits of the service, see `models.serving.limits.Limits`."""
+
+    max_body_mb: Count
+    max_json_depth: Count
+    max_number_digits: Count
+    max_points: Count
+    max_pixels: Count
+    max_records: Count
+    max_work: Count
+    queue_length: Count
+    body_seconds: Positive
+    base_seconds: Positive
+    seconds_per_step: Positive
+    shutdown_seconds: Positive
+    finished_jobs: Count
+
+
 class FlowsParams(Section):
     gpu_slots: Count
     git_commit: bool
@@ -368,6 +386,7 @@ class Params(Section):
     register_: Annotated[RegisterParams, Field(alias="register")]
     compute: ComputeParams
     mlflow: MLflowParams
+    serve: ServeParams
     flows: FlowsParams
 
     def estimator(self, kind: Kind) -> str:

@@ -1,6 +1,6 @@
 """Further options of a call of the pipeline, and its output."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from models.modes import MODES
 from models.sampling.settings import SamplingOptions
+
+StepCallback = Callable[[Callable[[], Tensor]], object]
 
 
 @dataclass
@@ -33,6 +35,8 @@ class CallOptions(SamplingOptions, total=False):
     latents: (S, C, T, h, w) initial noise, one for each video, instead of drawing it from `generator`.
     num_frames: T; if left out, the model's own.
     image_frames: the K frame numbers of the images, rising from 0.
+    on_step: called after each step with a function that gives the latents as they are estimated by then. An exception
+        that it raises ends the sampling and leaves the networks as they were.
     """
 
     image_latents: Tensor | None
@@ -42,6 +46,7 @@ class CallOptions(SamplingOptions, total=False):
     latents: Tensor | None
     num_frames: int | None
     image_frames: Sequence[int]
+    on_step: StepCallback | None
 
 
 def divided(options: CallOptions) -> tuple[dict[str, Any], SamplingOptions]:

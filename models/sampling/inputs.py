@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
 from torch import Tensor
 
 from models.denoising.conditions import motion_condition, unshuffled_flow
@@ -17,6 +18,7 @@ from models.modes import Lora, Mode
 from models.networks.codec import Codec
 from models.networks.networks import MotionControlNet
 from models.sampling.branches import Branch
+from models.sampling.picture import as_seen
 from models.strokes.stroke import stroke_tracks
 from models.strokes.trajectories import parse_trajectories
 
@@ -38,7 +40,7 @@ class Inputs:
 
 def fit_image(image: Image.Image, frame: Size) -> tuple[Tensor, str]:
     """A picture of any shape as the model's frame (1, 3, H, W) in 0..1, and what was cropped off."""
-    upright = ImageOps.exif_transpose(image).convert("RGB")
+    upright = as_seen(image).image
     crop = cover_crop(upright.size, frame)
     pixels = torch.from_numpy(np.asarray(crop.image(upright), np.float32) / 255)
     return pixels.permute(2, 0, 1)[None], crop.describe()
@@ -69,6 +71,25 @@ def drawn_strokes(trajectories: Any, mode: Mode, frame: Size, frames: int) -> di
         chosen["camera"] = drawn.camera_strokes
     tracks = {kind: stroke_tracks(each, drawn.canvas, frame, frames) for kind, each in chosen.items()}
     return {kind: Strokes(*(torch.from_numpy(part)[None] for part in pair)) for kind, pair in tracks.items()}
+
+
+def initial_noise(
+    shape: tuple[int, ...],
+    given: Tensor | None,
+    generator: torch.Generator | list[torch.Generator] | None,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Noise of a shape (S, C, T, h, w): drawn, unless it is given.
+
+    Raises:
+        ValueError: the given noise has another shape beside S.
+    """
+    if given is None:
+        return randn_tensor(shape, generator=generator, device=device, dtype=dtype)
+    if given.ndim != 5 or given.shape[1:] != shape[1:]:
+        raise ValueError(f"latents: expected (S, {', '.join(map(str, shape[1:]))}), got {tuple(given.shape)}")
+    return given
 
 
 def make_inputs(

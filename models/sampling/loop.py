@@ -23,12 +23,16 @@ def run_loop(
     guidance: Guidance,
     scheduler: SchedulerMixin,
     noises: Tensor,
-    after_step: Callable[[], object],
+    after_step: Callable[[Tensor], object],
 ) -> Tensor:
-    """Turn noise (S, B, C, T, h, w) into the model's latents of that shape. `after_step` is called after each step."""
+    """Turn noise (S, B, C, T, h, w) into the model's latents of that shape.
+
+    `after_step` gets the estimate of these latents after each step. What it raises ends the sampling.
+    """
     x = noises * scheduler.init_noise_sigma
     for step, t in enumerate(scheduler.timesteps):
         predicted = predictions(step, t, scheduler.scale_model_input(x, t))
-        x = scheduler.step(guidance.join(predicted), t, x).prev_sample
-        after_step()
+        stepped = scheduler.step(guidance.join(predicted), t, x)
+        x = stepped.prev_sample
+        after_step(stepped.get("pred_original_sample", x))
     return x

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from models.errors import UserError
+from models.errors import LONGEST_NAME, SHOWN_PROBLEMS, UserError
 from models.networks.codec import Codec
 from models.networks.networks import MotionUNet
 from models.sampling.adapters import fused_weights, lora_layers, silence, swapped
@@ -93,7 +93,8 @@ def personal_loras(
     loaded = {name for network in networks for name in getattr(network, "peft_config", {})}
     if unknown := sorted(set(weights) - loaded):
         known = ", ".join(sorted(loaded)) or "none"
-        raise PersonalisationError(f"personal_loras: {', '.join(unknown)} is not loaded; loaded: {known}")
+        named = ", ".join(name[:LONGEST_NAME] for name in unknown[:SHOWN_PROBLEMS])
+        raise PersonalisationError(f"personal_loras: {named} is not loaded; loaded: {known}")
     with ExitStack() as stack:
         for network in networks:
             layers = lora_layers(network)

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal, Unpack
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
-from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -27,8 +26,8 @@ from models.networks.networks import ImageControlNet, MotionControlNet, MotionUN
 from models.sampling import personalisation, saved_model
 from models.sampling.adapters import fused_loras, loaded_loras
 from models.sampling.branches import batched
-from models.sampling.call import CallOptions, ImageConductorOutput, check, divided, require_one
-from models.sampling.inputs import drawn_strokes, fit_images, make_inputs
+from models.sampling.call import CallOptions, ImageConductorOutput, StepCallback, check, divided, require_one
+from models.sampling.inputs import drawn_strokes, fit_images, initial_noise, make_inputs
 from models.sampling.loop import make_scheduler, run_loop
 from models.sampling.predictions import BranchPredictions, ImageResidualCache
 from models.sampling.settings import SamplingOptions, Settings
@@ -174,11 +173,8 @@ class ImageConductorPipeline(DiffusionPipeline):
             strokes = drawn_strokes(trajectories, mode, (settings.width, settings.height), num_frames)
 
         # 4. Noise
-        shape, latents = (num_videos, first.shape[1], num_frames, *first.shape[3:]), given.get("latents")
-        if latents is None:
-            latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype)
-        elif latents.ndim != 5 or latents.shape[1:] != shape[1:]:
-            raise ValueError(f"latents: expected (S, {', '.join(map(str, shape[1:]))}), got {tuple(latents.shape)}")
+        shape = (num_videos, first.shape[1], num_frames, *first.shape[3:])
+        latents = initial_noise(shape, given.get("latents"), generator, self._execution_device, self.unet.dtype)
 
         # 5. Sample and decode
         with personalisation.personal_loras(self.unet, self.text_encoder, settings.personal_loras):
@@ -190,6 +186,7 @@ class ImageConductorPipeline(DiffusionPipeline):
                 latents=latents[:, None],
                 negative_prompt_embeds=null,
                 image_frames=given.get("image_frames", (0,)),
+                on_step=given.get("on_step"),
                 **sampling,
             )[:, 0]
         return ImageConductorOutput(self._output(latents, output_type), cropped)
@@ -206,6 +203,7 @@ class ImageConductorPipeline(DiffusionPipeline):
         negative_prompt_embeds: Tensor | None = None,
         image_frames: Sequence[int] = (0,),
         batch_branches: bool | None = None,
+        on_step: StepCallback | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Tensor:
         """Sample B different (image, prompt, strokes), each with one noise or with S noises.
@@ -222,7 +220,7 @@ class ImageConductorPipeline(DiffusionPipeline):
             mode: also `controlnet`, the motion ControlNet without LoRA, and `none`, no motion ControlNet at all.
             latents: noise (B, C, T, h, w), or (S, B, C, T, h, w).
             batch_branches: run branches of one LoRA as one batch; None: only on a GPU. On a CPU it saves no time.
-            options: sampling settings that differ from the model's own.
+            on_step, options: see `CallOptions` and, for sampling settings, `SamplingOptions`.
 
         Returns:
             Latents in the VAE's scaled space, of the shape of `latents`.
@@ -245,8 +243,7 @@ class ImageConductorPipeline(DiffusionPipeline):
         if not 1 <= frames <= (longest := self.unet.config.motion_max_seq_length):
             raise ValueError(f"num_frames: this model makes 1 to {longest} frames, got {frames}")
         device, dtype = self._execution_device, self.unet.dtype
-        images = first_latents.to(device, dtype)
-        images = images[:, :, None] if images.ndim == 4 else images
+        images = (first_latents if first_latents.ndim == 5 else first_latents[:, :, None]).to(device, dtype)
         first = images[:, :, 0]
         if first.shape[0] != batch:
             raise ValueError(f"first_latents: {first.shape[0]} images for {batch} noises; give one for each")
@@ -271,7 +268,13 @@ class ImageConductorPipeline(DiffusionPipeline):
                 self.image_cache,
             )
             scheduler = make_scheduler(self.scheduler, settings, device)
-            x = run_loop(predictions, guidance, scheduler, noises.to(device, dtype), progress.update)
+
+            def after_step(estimate: Tensor) -> None:
+                progress.update()
+                if on_step is not None:
+                    on_step(lambda: self.latent_space.from_model(estimate[0], first))
+
+            x = run_loop(predictions, guidance, scheduler, noises.to(device, dtype), after_step)
         return torch.stack([self.latent_space.from_model(each, first) for each in x]).view(latents.shape)
 
     def _image_latents(self, image: Any, image_latents: Tensor | None) -> tuple[Tensor, str]:

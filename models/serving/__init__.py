@@ -8,4 +8,10 @@ request     the body of a request and of its answer
 image       pictures from files and requests
 load        a model by its address
 make_video  from a wish to an encoded video, for all of them
+limits      what the service allows
+service     the ASGI application in front of MLflow's: requests, jobs, health, metrics
+body        the body of a request, read and parsed within limits
+jobs        the queue, and how work is stopped
+metrics     figures for Prometheus
+refusal     the answer to a bad request
 """

@@ -50,7 +50,7 @@ def _generate(options: argparse.Namespace) -> None:
     """Make one video from an image, strokes and a prompt."""
     if options.output.suffix not in FORMATS:
         raise UserError(f"--output: {options.output} must end in {' or '.join(FORMATS)}")
-    image = read_image(options.image)
+    image, notes, _ = read_image(options.image)
     trajectories = _trajectories(options, image.size)
 
     import torch
@@ -91,6 +91,8 @@ def _generate(options: argparse.Namespace) -> None:
     print(f"{options.output}: {video.num_frames} frames of {video.width}x{video.height}, seed {video.seed}{cropped}")
     for sentence in trajectories.remarks(video.num_frames):
         print(f"  {sentence}")
+    for note in (*notes, *video.notes):
+        print(f"note: {note}")
 
 
 def _sampling_options(options: argparse.Namespace, personal: dict[str, float]) -> "SamplingOptions":

@@ -3,36 +3,60 @@
 import base64
 import binascii
 import io
+import threading
 from pathlib import Path
+from typing import NamedTuple
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from models.errors import UserError
+from models.geometry import Size, cover_crop
+from models.sampling.picture import SeenPicture, as_seen
 
 MAX_IMAGE_BYTES, MAX_IMAGE_SIDE, MAX_ASPECT = 32 * 2**20, 8192, 8
+DECODING = threading.Semaphore(1)  # pictures of requests that are in memory at their full size, at most
 
 
 class ImageError(UserError):
     """A picture that cannot be used; the message begins with the field or option and gives the reason."""
 
 
-def read_image(path: Path) -> Image.Image:
-    """An upright RGB picture of a file.
+class FramedPicture(NamedTuple):
+    """image: RGB, scaled and cropped to the model's frame. size: width and height before that, upright.
+
+    cropped: what was cut off, in pixels of that size; empty if nothing was. notes: see `SeenPicture`.
+    """
+
+    image: Image.Image
+    size: Size
+    cropped: str
+    notes: tuple[str, ...]
+
+
+def read_image(path: Path) -> SeenPicture:
+    """A picture of a file, upright RGB, with notes on what was changed.
 
     Raises:
-        ImageError: the file is missing or no picture.
+        ImageError: the file is missing or no picture, or its pixels have no defined brightness.
     """
     try:
         with Image.open(path) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
+            picture.load()
+            return as_seen(picture)
     except FileNotFoundError:
         raise ImageError(f"--image: {path}: no such file") from None
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
         raise ImageError(f"--image: {path}: not a readable picture") from None
+    except UserError as error:
+        raise ImageError(f"--image: {path}: {str(error).removeprefix('image: ')}") from None
 
 
-def decode_image(text: str) -> Image.Image:
-    """A base64 PNG or JPEG as an upright RGB picture.
+def decode_image(text: str, frame: Size, max_pixels: int) -> FramedPicture:
+    """A base64 PNG or JPEG at the size of the model's frame. One picture at a time is in memory at its full size.
+
+    Args:
+        frame: width and height of the model's frame.
+        max_pixels: width x height that a picture may have.
 
     Raises:
         ImageError: no base64, no such picture, damaged, too large, or too long for its width.
@@ -41,15 +65,30 @@ def decode_image(text: str) -> Image.Image:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise ImageError("image: not valid base64") from None
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
-            short, long = sorted(picture.size)
-            if long > MAX_IMAGE_SIDE or long > MAX_ASPECT * short:
-                raise ImageError(
-                    f"image: {picture.width}x{picture.height} pixels; sides up to {MAX_IMAGE_SIDE} and a ratio up to "
-                    f"{MAX_ASPECT}:1 are allowed"
-                )
-            picture.load()
-            return ImageOps.exif_transpose(picture).convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError):
-        raise ImageError("image: not a readable PNG or JPEG") from None
+    with DECODING:
+        try:
+            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
+                _check_size(picture.size, max_pixels)
+                full = picture.size
+                picture.draft(picture.mode, (2 * max(frame), 2 * max(frame)))  # a JPEG is decoded smaller at once
+                picture.load()
+                image, notes, sideways = as_seen(picture)
+        except UserError:
+            raise
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            raise ImageError("image: not a readable PNG or JPEG") from None
+        size = (full[1], full[0]) if sideways else full
+        return FramedPicture(
+            cover_crop(image.size, frame).image(image), size, cover_crop(size, frame).describe(), notes
+        )
+
+
+def _check_size(size: Size, max_pixels: int) -> None:
+    short, long = sorted(size)
+    if long > MAX_IMAGE_SIDE or long > MAX_ASPECT * short:
+        raise ImageError(
+            f"image: {size[0]}x{size[1]} pixels; sides up to {MAX_IMAGE_SIDE} and a ratio up to {MAX_ASPECT}:1 are "
+            "allowed"
+        )
+    if short * long > max_pixels:
+        raise ImageError(f"image: {size[0]}x{size[1]} pixels; up to {max_pixels} pixels are allowed, scale it down")

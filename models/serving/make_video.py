@@ -1,5 +1,6 @@
 """From a wish to an encoded video: the one place that the command line and the service share."""
 
+import io
 import secrets
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -7,19 +8,27 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
+from models.errors import UserError
 from models.modes import Mode
+from models.pixels import to_uint8
+from models.sampling.call import StepCallback
 from models.sampling.pipeline import ImageConductorPipeline
 from models.sampling.settings import SamplingOptions
 from models.strokes.trajectories import Trajectories
 from models.video.write import encode_gif, encode_mp4
 
+PREVIEW_QUALITY = 80  # JPEG, 1 to 95; higher is larger and closer
 ENCODERS = {"mp4": (encode_mp4, "video/mp4"), "gif": (encode_gif, "image/gif")}
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a user asks for. Without a `seed` one is drawn. `options` are sampling settings other than the model's."""
+    """What a user asks for. Without a `seed` one is drawn. `options` are sampling settings other than the model's.
+
+    cropped, notes: what was done to the picture before, see `models.serving.image.FramedPicture`.
+    """
 
     image: Image.Image
     trajectories: Trajectories
@@ -29,10 +38,19 @@ class Wish:
     seed: int | None = None
     output_format: str = "mp4"
     options: SamplingOptions = field(default_factory=SamplingOptions)
+    cropped: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class NotFinite(UserError):
+    """A video whose pixels are not numbers."""
 
 
 class MadeVideo(NamedTuple):
-    """data: the encoded file. cropped: what was cut off the image to fit the frame; empty if nothing was."""
+    """data: the encoded file. cropped: what was cut off the image to fit the frame; empty if nothing was.
+
+    notes: what was done to picture or prompt that their owner may not expect, one sentence each.
+    """
 
     data: bytes
     mime_type: str
@@ -42,13 +60,18 @@ class MadeVideo(NamedTuple):
     height: int
     seed: int
     cropped: str
+    notes: tuple[str, ...]
 
 
-def make_video(pipeline: ImageConductorPipeline, wish: Wish) -> MadeVideo:
+def make_video(pipeline: ImageConductorPipeline, wish: Wish, on_step: StepCallback | None = None) -> MadeVideo:
     """Sample and encode. The same model, wish and seed give the same bytes.
+
+    Args:
+        on_step: see `CallOptions`; an exception that it raises ends the sampling.
 
     Raises:
         ValueError: the pipeline refuses an argument; the message names it.
+        NotFinite: the frames are not numbers.
     """
     seed = secrets.randbelow(2**31) if wish.seed is None else wish.seed
     result = pipeline(
@@ -59,10 +82,45 @@ def make_video(pipeline: ImageConductorPipeline, wish: Wish) -> MadeVideo:
         negative_prompt=wish.negative_prompt,
         generator=torch.Generator().manual_seed(seed),
         output_type="np",
+        on_step=on_step,
         **wish.options,
     )
-    frames = (np.asarray(result.frames[0]) * 255).round().astype(np.uint8)
+    pixels = np.asarray(result.frames[0])
+    if not np.isfinite(pixels).all():
+        raise NotFinite(
+            "video: its pixels are not numbers; lower guidance_scale and the weights of personal_loras, or sample in "
+            "float32. If that does not help, a weight of the model is not a number"
+        )
+    frames = (pixels * 255).round().astype(np.uint8)
     encode, mime_type = ENCODERS[wish.output_format]
     count, height, width = frames.shape[:3]
     fps = pipeline.settings.fps
-    return MadeVideo(encode(frames, fps), mime_type, count, fps, width, height, seed, result.cropped)
+    notes = (*wish.notes, *cut_prompts(pipeline, wish))
+    return MadeVideo(
+        encode(frames, fps), mime_type, count, fps, width, height, seed, wish.cropped or result.cropped, notes
+    )
+
+
+def cut_prompts(pipeline: ImageConductorPipeline, wish: Wish) -> tuple[str, ...]:
+    """A note for each text that is longer than the text encoder reads."""
+    if pipeline.tokenizer is None:
+        return ()
+    longest = pipeline.tokenizer.model_max_length
+    lengths = {
+        name: len(pipeline.tokenizer(getattr(wish, name), verbose=False).input_ids)
+        for name in ("prompt", "negative_prompt")
+    }
+    return tuple(
+        f"{name}: cut to its first {longest} of {length} tokens, start and end marks included"
+        for name, length in lengths.items()
+        if length > longest
+    )
+
+
+def preview(pipeline: ImageConductorPipeline, latents: Tensor) -> bytes:
+    """The middle frame of latents (1, C, T, h, w) as a JPEG."""
+    middle = latents.shape[2] // 2
+    frame = to_uint8(pipeline.foundation.decode(latents[:, :, middle : middle + 1]))[0, 0]
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "JPEG", quality=PREVIEW_QUALITY)
+    return buffer.getvalue()

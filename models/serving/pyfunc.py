@@ -1,14 +1,15 @@
 """The served model: an MLflow pyfunc, logged as code beside a saved model's folder (artifact `model`).
 
 Body `{"inputs": [request, ...]}`, see `Request`; the answer has one `Response` for each. A bad field is refused with
-status 400 and its name.
+status 400 and its name. `models.serving.service` works with `plan` and `make`, the two halves of `predict`.
 """
 
 import base64
 import logging
 import threading
 import time
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import mlflow
 import torch
@@ -17,21 +18,22 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 
 from models.sampling.pipeline import ImageConductorPipeline
+from models.serving.limits import Limits
 from models.serving.load import load_model, place
-from models.serving.make_video import Wish, make_video
+from models.serving.make_video import Wish, make_video, preview
+from models.serving.refusal import Refusal
 from models.serving.request import Request, Response
-
-MAX_REQUESTS = 8
 
 log = logging.getLogger(__name__)
 
+OnStep = Callable[[Callable[[], bytes]], None]
 
-class Refusal(MlflowException):
-    """Keeps its message: the scoring server would put the whole request in front of it."""
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name != "message" or "message" not in vars(self):
-            super().__setattr__(name, value)
+class PlannedVideo(NamedTuple):
+    """A checked record of a request, and the sampling steps that it takes."""
+
+    wish: Wish
+    steps: int
 
 
 class ImageConductorModel(PythonModel):
@@ -52,31 +54,81 @@ class ImageConductorModel(PythonModel):
             Refusal: INVALID_PARAMETER_VALUE names the bad field, RESOURCE_EXHAUSTED says that memory ran out,
                 INTERNAL_ERROR is everything else, with details in the server's log only.
         """
-        if not 1 <= len(model_input) <= MAX_REQUESTS:
-            raise Refusal(f"inputs: 1 to {MAX_REQUESTS} records, got {len(model_input)}", INVALID_PARAMETER_VALUE)
-        wishes = []
-        for i, request in enumerate(model_input):
-            try:
-                wishes.append(request.wish())
-            except ValueError as error:
-                raise Refusal(f"inputs[{i}].{error}", INVALID_PARAMETER_VALUE) from None
-        return [self._answer(i, wish) for i, wish in enumerate(wishes)]
+        if params:
+            raise Refusal("params: not supported; settings are fields of a record", INVALID_PARAMETER_VALUE)
+        return [Response(**self.make(i, planned)) for i, planned in enumerate(self.plan(model_input))]
 
-    def _answer(self, index: int, wish: Wish) -> Response:
+    def plan(self, records: Sequence[Any], limits: dict[str, Any] | None = None) -> list[PlannedVideo]:
+        """Check all records of a request before any of them is worked on.
+
+        Args:
+            records: `Request` objects, or what JSON holds in their place.
+            limits: fields of `Limits` that differ from its defaults.
+
+        Raises:
+            Refusal: INVALID_PARAMETER_VALUE names the bad field.
+        """
         assert self._pipeline is not None
+        allowed = Limits(**(limits or {}))
+        if not 1 <= len(records) <= allowed.max_records:
+            raise _bad(f"inputs: 1 to {allowed.max_records} records, got {len(records)}")
+        settings, planned = self._pipeline.settings, []
+        for i, record in enumerate(records):
+            request = record if isinstance(record, Request) else Request.model_validate(record)
+            try:
+                wish = request.wish((settings.width, settings.height), allowed)
+                planned.append(PlannedVideo(wish, settings.changed(wish.options).num_inference_steps))
+            except ValueError as error:
+                raise _bad(_at(i, error)) from None
+        work = sum(video.steps for video in planned) * settings.frames
+        if work > allowed.max_work:
+            most = allowed.max_work // settings.frames
+            raise _bad(
+                f"inputs[{len(planned) - 1}].num_inference_steps: {work // settings.frames} steps in all records "
+                f"together; up to {most} are allowed"
+            )
+        return planned
+
+    def make(self, index: int, planned: PlannedVideo, on_step: OnStep | None = None) -> dict[str, Any]:
+        """Make one video: the fields of a `Response`.
+
+        Args:
+            index: the record's number, for messages.
+            on_step: called after each sampling step with a function that gives a JPEG of the middle frame as it is by
+                then. What it raises ends the sampling and is passed on as it is, if it is an MlflowException.
+
+        Raises:
+            Refusal: see `predict`.
+        """
+        pipeline = self._pipeline
+        assert pipeline is not None
+        given = None if on_step is None else lambda latents: on_step(lambda: preview(pipeline, latents()))
         try:
             with self._lock:
                 started = time.perf_counter()
-                video = make_video(self._pipeline, wish)
+                video = make_video(pipeline, planned.wish, given)
                 facts = video._asdict() | {"seconds": round(time.perf_counter() - started, 3)}
-                return Response(video=base64.b64encode(facts.pop("data")).decode(), **facts)
+        except MlflowException:
+            raise
         except ValueError as error:
-            raise Refusal(f"inputs[{index}].{error}", INVALID_PARAMETER_VALUE) from None
+            raise _bad(_at(index, error)) from None
         except torch.OutOfMemoryError:
             raise Refusal("out of memory; try fewer steps or later", RESOURCE_EXHAUSTED) from None
         except Exception:
             log.exception("request failed")
             raise Refusal("the video could not be made; see the server's log", INTERNAL_ERROR) from None
+        facts |= {"video": base64.b64encode(facts.pop("data")).decode(), "notes": list(video.notes)}
+        return Response(**facts).model_dump()
+
+
+def _bad(message: str) -> Refusal:
+    return Refusal(message, INVALID_PARAMETER_VALUE)
+
+
+def _at(index: int, error: ValueError) -> str:
+    """The message with the record's number before its field."""
+    message = str(error)
+    return f"inputs[{index}]{'' if message.startswith(':') else '.'}{message}"
 
 
 mlflow.models.set_model(ImageConductorModel())

@@ -1,5 +1,6 @@
 """The body of a request to the service and of its answer, field by field."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from pydantic import (
@@ -12,14 +13,18 @@ from pydantic import (
     model_validator,
 )
 
-from models.errors import UserError, field_problems
+from models.errors import LONGEST_NAME, UserError, field_problems
+from models.geometry import Size
 from models.modes import Mode
 from models.sampling.settings import SamplingOptions
 from models.serving.image import MAX_IMAGE_BYTES, decode_image
+from models.serving.limits import Limits
 from models.serving.make_video import Wish
+from models.strokes.stroke import MAX_POINTS, MAX_STROKES
 from models.strokes.trajectories import parse_trajectories
 
 EMPTY = {"image": "", "trajectories": [], "mode": "object", "prompt": ""}
+MAX_LORA_WEIGHT = 100.0
 SETTINGS = ("num_inference_steps", "guidance_scale", "trajectory_guidance_scale", "personal_loras")
 
 
@@ -64,28 +69,34 @@ class Request(BaseModel):
     def _note_the_problem(cls, data: Any, handler: ModelWrapValidatorHandler["Request"]) -> "Request":
         """Leave it to `predict` to refuse a record: where MLflow does, its message repeats the whole request."""
         try:
+            _check_lengths(data)
             return handler(data)
+        except RequestError as error:
+            request = handler(EMPTY)
+            request._problem = str(error)
+            return request
         except ValidationError as error:
             request = handler(EMPTY)
             request._problem = "; ".join(field_problems(error))
             return request
 
-    def wish(self) -> Wish:
-        """What the sampler is asked for.
+    def wish(self, frame: Size, limits: Limits) -> Wish:
+        """What the sampler is asked for, with the picture at the size of the model's frame (width, height).
 
         Raises:
             UserError: a field is bad; the message begins with its name.
         """
         if self._problem:
             raise RequestError(self._problem)
-        image = decode_image(self.image)
+        _check_weights(self.personal_loras or {})
         names = ("trajectories", "times", "visibility", "camera_trajectories", "camera_times", "camera")
         fields = {name: value for name in names if (value := getattr(self, name)) is not None}
-        trajectories = parse_trajectories({"width": image.width, "height": image.height, **fields})
+        picture = decode_image(self.image, frame, limits.max_pixels)
+        trajectories = parse_trajectories({"width": picture.size[0], "height": picture.size[1], **fields})
         mode = cast(Mode, self.mode)
         trajectories.strokes_of(mode)
         return Wish(
-            image,
+            picture.image,
             trajectories,
             mode,
             self.prompt,
@@ -93,11 +104,16 @@ class Request(BaseModel):
             self.seed,
             self.output_format or "mp4",
             cast(SamplingOptions, {name: getattr(self, name) for name in SETTINGS if name in self.model_fields_set}),
+            picture.cropped,
+            picture.notes,
         )
 
 
 class Response(BaseModel):
-    """video: base64 of `mime_type`. seconds: spent on it. cropped: what was cut off the image to fit the frame."""
+    """video: base64 of `mime_type`. seconds: spent on it. cropped: what was cut off the image to fit the frame.
+
+    notes: what was done to image or prompt that their owner may not expect, one sentence each.
+    """
 
     video: str
     mime_type: str
@@ -108,3 +124,28 @@ class Response(BaseModel):
     seed: int
     seconds: float
     cropped: str
+    notes: list[str]
+
+
+def _check_lengths(data: Any) -> None:
+    """Refuse long lists before they are looked at one number after another.
+
+    Raises:
+        RequestError: more strokes, or points of a stroke, than are allowed.
+    """
+    for field in ("trajectories", "times", "visibility", "camera_trajectories", "camera_times"):
+        strokes = data.get(field) if isinstance(data, dict) else None
+        if not isinstance(strokes, list):
+            continue
+        if len(strokes) > MAX_STROKES:
+            raise RequestError(f"{field}: up to {MAX_STROKES} strokes are allowed, got {len(strokes)}")
+        for i, stroke in enumerate(strokes):
+            if isinstance(stroke, list) and len(stroke) > MAX_POINTS:
+                raise RequestError(f"{field}[{i}]: up to {MAX_POINTS} points are allowed, got {len(stroke)}")
+
+
+def _check_weights(weights: Mapping[str, float]) -> None:
+    """Raises RequestError for a weight of a community LoRA that is no number of a sensible size."""
+    for name, weight in weights.items():
+        if not abs(weight) <= MAX_LORA_WEIGHT:
+            raise RequestError(f"personal_loras.{name[:LONGEST_NAME]}: must be from -100 to 100, got {weight:g}")

@@ -196,7 +196,7 @@ def _pipeline_run(experiment: str, params: Params) -> str:
 
     client = MlflowClient()
     commit = provenance()["git_commit"]
-    pipeline = item_id(commit, params.model_dump(mode="json", exclude={"compute", "mlflow", "flows"}))
+    pipeline = item_id(commit, params.model_dump(mode="json", exclude={"compute", "mlflow", "serve", "flows"}))
     runs: list[Run] = client.search_runs([experiment], f"tags.pipeline = '{pipeline}'", max_results=1)
     if runs:
         client.update_run(runs[0].info.run_id, "RUNNING")

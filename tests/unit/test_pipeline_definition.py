@@ -12,7 +12,7 @@ from stages.run.code import code_of, files_of
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-NO_STAGES = ["profile", "video", "sampler", "compute", "mlflow", "flows"]
+NO_STAGES = ["profile", "video", "sampler", "compute", "mlflow", "serve", "flows"]
 
 
 def definition(stage: str) -> dict:
