@@ -117,7 +117,7 @@ def _scan(path: Path, detect_cuts: CutDetector, span: tuple[float, float] | None
         )
     samples, noticed = Samples(), Noticed()
     frames = read_stamped_frames(path, _small(info.width, info.height), span, noticed)
-    cuts, _ = detect_cuts(samples.watch(frames))
+    cuts, _ = detect_cuts(samples.watch_distinct(frames))
     facts.frames = len(samples.stamps)
     times = (np.array(samples.stamps, np.float64) - info.first) * info.tick  # None becomes NaN
     facts.fps = true_rate(info.fps, times, WRONG_RATE)
@@ -210,7 +210,7 @@ class Samples:
     """Grey frames of a video while it passes by, at equal distances and at most MAX_SAMPLES; and all time stamps.
 
     changes: mean difference of grey values of each frame from the one before; 0 for the first.
-    passed: indices of the frames that were passed on.
+    passed: indices of the frames that `watch_distinct` passed on.
     """
 
     def __init__(self) -> None:
@@ -221,23 +221,25 @@ class Samples:
         self._frames: dict[int, np.ndarray] = {}
 
     def watch(self, frames: Iterable[tuple[np.ndarray, int | None]]) -> Iterator[np.ndarray]:
-        """Pass (H, W, 3) frames on and remember some.
-
-        Frames that repeat the one before are not passed on: between them any change would look like a cut.
-        """
+        """Pass (H, W, 3) frames on and remember some."""
         before = None
         for index, (frame, stamp) in enumerate(frames):
             grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
             self.stamps.append(stamp)
             self.changes.append(0.0 if before is None else float(cv2.absdiff(grey, before).mean()))
-            repeats = before is not None and self.changes[-1] < SAME
             before = grey
             if index % self._stride == 0:
                 self._frames[index] = grey
                 if len(self._frames) > MAX_SAMPLES:
                     self._stride *= 2
                     self._frames = {i: kept for i, kept in self._frames.items() if i % self._stride == 0}
-            if not repeats:
+            yield frame
+
+    def watch_distinct(self, frames: Iterable[tuple[np.ndarray, int | None]]) -> Iterator[np.ndarray]:
+        """As `watch`, without frames that repeat the one before: between them any change would look like a cut."""
+        for frame in self.watch(frames):
+            index = len(self.stamps) - 1
+            if index == 0 or self.changes[index] >= SAME:
                 self.passed.append(index)
                 yield frame
 
