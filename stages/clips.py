@@ -2,15 +2,16 @@
 
     python -m stages.clips --split mixed
 
-Every clip is measured once, in `measured/<clip_id>.json`. Which of them are kept depends on the whole split and on
-thresholds, so the others wait in `dropped/` and come back, without being made again, when videos or thresholds change.
+Every clip is measured once, in `measured/<id of its video>.json`, which has an entry for each clip of the video. Which
+of them are kept depends on the whole split and on thresholds, so the others wait in `dropped/` and come back, without
+being made again, when videos or thresholds change.
 Where the source gives the camera's poses, `poses/<clip_id>.npz` has those of the clip's frames.
 """
 
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from models.curation import clip, poses
-from models.curation.clip import ClipSettings
+from models.curation.clip import ClipSettings, Scenes
 from models.curation.outcome import Clip, Dropped, Facts, Step
 from models.curation.selection import Reasons, Rules, Source, class_of, select
 from models.curation.subset import subset_of
@@ -36,16 +37,17 @@ from stages.run.compute import map_items
 
 @dataclass(frozen=True)
 class ClipJob:
-    """One content to make a clip of, with the parameters that shape it."""
+    """One content to make clips of, with the parameters that shape them."""
 
-    clip_id: str
+    item: str
     content: str
     file: Path
     poses: Path | None
     span: tuple[float, float] | None
     folder: Path
-    posed: Path
+    posed: ItemFolder
     settings: ClipSettings
+    scenes: Scenes
     fps: float
     cuts: str
     flow: str
@@ -53,121 +55,151 @@ class ClipJob:
     seed: int
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a video's file: what was measured, and, if there is no clip, the step that gave it up and why."""
+
+    clip_id: str
+    facts: Facts
+    dropped: tuple[Step, str] | None
+
+
 def run(split: Split, params: Params) -> None:
     folder, posed, manifest = clips_folder(split), poses_folder(split), read_manifest(split)
-    made_by, settings = _recipe(params), _settings(params)
-    manifest["clip_id"] = [
+    made_by = _recipe(params)
+    manifest["item"] = [
         item_id(made_by, row.content or row.video, row.start, row.end, row.poses) for row in _rows(manifest)
     ]
-    items = {
-        row.clip_id: ClipJob(
-            row.clip_id,
-            row.content,
-            videos_folder(split) / row.file,
-            videos_folder(split) / row.poses if row.poses else None,
-            None if row.start is None else (row.start, row.end),
-            folder,
-            posed.path(row.clip_id),
-            settings,
-            params.video.fps,
-            params.clips.cuts,
-            params.clips.flow,
-            params.clips.flow_options(),
-            params.clips.seed,
-        )
-        for row in _rows(manifest)
-        if row.file
-    }
+    items = {row.item: _job(row, split, params, posed) for row in _rows(manifest) if row.file}
     measured, kept, dropped = ItemFolder(folder / "measured", ".json"), *_clip_folders(folder)
     for place in (kept, dropped, posed):
         place.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(place.folder)
-        for stale in place.ids() - items.keys():
-            place.path(stale).unlink()
     missing = measured.prepare(items, made_by)
-    for clip_id in items.keys() - set(missing):
-        whole = (kept.has(clip_id) or dropped.has(clip_id)) and (posed.has(clip_id) or not items[clip_id].poses)
-        if not (whole or _read(measured, clip_id)[1]):
-            missing.append(clip_id)
+    for item in items.keys() - set(missing):
+        made_before = [entry.clip_id for entry in _read(measured, item) if not entry.dropped]
+        if not all(
+            (kept.has(clip_id) or dropped.has(clip_id)) and (posed.has(clip_id) or not items[item].poses)
+            for clip_id in made_before
+        ):
+            missing.append(item)
     neural = params.is_neural("flow")
-    for _ in map_items(make_clip, [items[i] for i in missing], params.compute, f"clips@{split}", _crashed, neural):
+    for _ in map_items(make_clips, [items[i] for i in missing], params.compute, f"clips@{split}", _crashed, neural):
         pass
 
-    found = {clip_id: _read(measured, clip_id) for clip_id in items}
-    facts = {clip_id: fact for clip_id, (fact, _) in found.items()}
-    reasons: Reasons = {clip_id: reason for clip_id, (_, reason) in found.items() if reason}
-    sources = {row.clip_id: Source(row.video, row.content) for row in reversed(list(_rows(manifest)))}
-    made = {clip_id: fact for clip_id, fact in facts.items() if clip_id not in reasons}
+    found = {item: _read(measured, item) for item in items}
+    entries = {entry.clip_id: entry for of_video in found.values() for entry in of_video}
+    for place in (kept, dropped, posed):
+        for stale in place.ids() - entries.keys():
+            place.path(stale).unlink()
+    made = {clip_id: entry.facts for clip_id, entry in entries.items() if not entry.dropped}
+    reasons: Reasons = {clip_id: entry.dropped for clip_id, entry in entries.items() if entry.dropped}
+    sources = {
+        entry.clip_id: Source(row.video, row.content)
+        for row in reversed(list(_rows(manifest)))
+        for entry in found.get(row.item, [])
+    }
     rules = _rules(split, params)
     unwanted = select(made, sources, rules)
     for clip_id in made:
         source, target = (kept, dropped) if clip_id in unwanted else (dropped, kept)
         if source.has(clip_id):
             os.replace(source.path(clip_id), target.path(clip_id))
-    rows = _table(manifest, facts, reasons | unwanted, rules, params.clips.held_out)
+    rows = _table(manifest, found, reasons | unwanted, rules, params.clips.held_out)
     write_table(folder / "clips.parquet", rows, CLIPS)
 
 
-def make_clip(item: ClipJob) -> None:
-    """Write the clip and its poses, if there are any, then what was measured: its presence says that all are whole."""
-    result = clip.curate_clip(
+def _job(row: Any, split: Split, params: Params, posed: ItemFolder) -> ClipJob:
+    return ClipJob(
+        row.item,
+        row.content,
+        videos_folder(split) / row.file,
+        videos_folder(split) / row.poses if row.poses else None,
+        None if row.start is None else (row.start, row.end),
+        clips_folder(split),
+        posed,
+        _settings(params),
+        params.clips.scenes,
+        params.video.fps,
+        params.clips.cuts,
+        params.clips.flow,
+        params.clips.flow_options(),
+        params.clips.seed,
+    )
+
+
+def make_clips(item: ClipJob) -> None:
+    """Write a video's clips and their poses, if there are any, then what was measured: it says that all are whole."""
+    seed = [item.seed, int(item.content[:16], 16)]
+    results = clip.curate_scenes(
         item.file,
         item.settings,
         load_estimator("cuts", item.cuts),
         load_estimator("flow", item.flow, **item.flow_options),
-        np.random.default_rng([item.seed, int(item.content[:16], 16)]),
+        lambda scene: np.random.default_rng(seed if item.scenes == "longest" else [*seed, scene]),
+        item.scenes,
         item.span,
     )
-    if isinstance(result, Clip):
-        kept, _ = _clip_folders(item.folder)
-        write_atomically(kept.path(item.clip_id), write.encode_mp4(result.frames, result.fps or item.fps))
-        if item.poses:
-            _, path = poses.parse_camera_file(item.poses.read_text(encoding="utf-8"))
-            write_poses(item.posed, *poses.poses_at(path, result.times, result.view))
-    _write_facts(item, result)
+    kept, _ = _clip_folders(item.folder)
+    named = {}
+    for result in results:
+        clip_id = item.item if item.scenes == "longest" else item_id(item.item, result.facts.scene_start)
+        named[clip_id] = result
+        if isinstance(result, Clip):
+            write_atomically(kept.path(clip_id), write.encode_mp4(result.frames, result.fps or item.fps))
+            if item.poses:
+                _, path = poses.parse_camera_file(item.poses.read_text(encoding="utf-8"))
+                write_poses(item.posed.path(clip_id), *poses.poses_at(path, result.times, result.view))
+    _write_measured(item, named)
 
 
 def _crashed(item: ClipJob) -> None:
     reason = "reading it crashed or hung the decoder, or needed too much memory"
-    _write_facts(item, Dropped("decode", reason, Facts()))
+    _write_measured(item, {item.item: Dropped("decode", reason, Facts())})
 
 
-def _write_facts(item: ClipJob, result: Clip | Dropped) -> None:
-    reason = {"step": result.step, "reason": result.reason} if isinstance(result, Dropped) else {}
-    path = ItemFolder(item.folder / "measured", ".json").path(item.clip_id)
-    write_atomically(path, (json.dumps(asdict(result.facts) | reason) + "\n").encode())
+def _write_measured(item: ClipJob, results: Mapping[str, Clip | Dropped]) -> None:
+    entries = [
+        {"clip_id": clip_id, "facts": asdict(result.facts)}
+        | ({"step": result.step, "reason": result.reason} if isinstance(result, Dropped) else {})
+        for clip_id, result in results.items()
+    ]
+    path = ItemFolder(item.folder / "measured", ".json").path(item.item)
+    write_atomically(path, (json.dumps(entries) + "\n").encode())
 
 
-def _read(measured: ItemFolder, clip_id: str) -> tuple[Facts, tuple[Step, str] | None]:
-    """What was measured, and, if there is no clip, at which step it was given up and why."""
-    data = json.loads(measured.path(clip_id).read_text(encoding="utf-8"))
-    reason = (data["step"], data["reason"]) if "reason" in data else None
-    return Facts(**{field.name: data[field.name] for field in fields(Facts)}), reason
+def _read(measured: ItemFolder, item: str) -> list[Entry]:
+    return [
+        Entry(
+            entry["clip_id"],
+            Facts(**entry["facts"]),
+            (entry["step"], entry["reason"]) if "reason" in entry else None,
+        )
+        for entry in json.loads(measured.path(item).read_text(encoding="utf-8"))
+    ]
 
 
 def _table(
-    manifest: pd.DataFrame, facts: dict[str, Facts], reasons: Reasons, rules: Rules, held_out: float
+    manifest: pd.DataFrame, found: dict[str, list[Entry]], reasons: Reasons, rules: Rules, held_out: float
 ) -> list[dict[str, Any]]:
+    """One row for each clip, and one for each video that has none."""
     rows: list[dict[str, Any]] = []
     first_with: dict[str, str] = {}
     for row in _rows(manifest):
-        fact = facts.get(row.clip_id, Facts())
-        step, reason = reasons.get(row.clip_id, (None, "")) if row.file else ("collect", row.reason)
-        if not reason and row.clip_id in first_with:
-            step, reason = "duplicate", f"same content as {first_with[row.clip_id]}"
-        first_with.setdefault(row.clip_id, row.video)
-        measures = asdict(fact)
-        del measures["signature"]
-        rows.append(
-            measures
-            | {"video": row.video, "clip_id": row.clip_id, "status": "dropped" if reason else "kept"}
-            | {
-                "step": step,
-                "reason": reason,
-                "camera": class_of(fact, rules) if fact.motion_score is not None else None,
-            }
-            | {"subset": subset_of(row.content, held_out) if row.content else None}
-        )
+        for entry in found.get(row.item) or [Entry(row.item, Facts(), None)]:
+            step, reason = reasons.get(entry.clip_id, (None, "")) if row.file else ("collect", row.reason)
+            if not reason and entry.clip_id in first_with:
+                step, reason = "duplicate", f"same content as {first_with[entry.clip_id]}"
+            first_with.setdefault(entry.clip_id, row.video)
+            measures = asdict(entry.facts)
+            del measures["signature"]
+            measured = entry.facts.motion_score is not None
+            rows.append(
+                measures
+                | {"video": row.video, "clip_id": entry.clip_id, "status": "dropped" if reason else "kept"}
+                | {"step": step, "reason": reason, "camera": class_of(entry.facts, rules) if measured else None}
+                | {"subset": subset_of(row.content, held_out) if row.content else None}
+            )
     return rows
 
 
@@ -193,8 +225,8 @@ def _rules(split: Split, params: Params) -> Rules:
 def _recipe(params: Params) -> str:
     settings = params.clips
     return recipe(
-        code_of(make_clip, params),
-        clips=settings.model_dump(include={"seed", "cuts", "margin", "crop_bars", "interval"}),
+        code_of(make_clips, params),
+        clips=settings.model_dump(include={"seed", "cuts", "scenes", "margin", "crop_bars", "interval"}),
         flow=[settings.flow, settings.flow_options()],
         video=params.video.model_dump(include={"width", "height", "clip_frames", "fps"}),
     )

@@ -88,7 +88,7 @@ def _spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
 
 def _strip(split: Split, row: Any, video: Path) -> CaptionedPicture:
     measures = f"motion {row.motion_score:.0f}, camera: {row.camera}, interval {row.interval}"
-    lines = [row.video, measures, *([row.reason] if row.reason else [])]
+    lines = [row.video, measures, row.treatment or "", row.reason]
     return _save(pictures.strip(read_video(video)[0]), f"{split}-{row.clip_id}.jpg", lines)
 
 

@@ -134,6 +134,7 @@ class RaftParams(Section):
 class ClipsParams(Section):
     seed: Seed
     cuts: Literal["adaptive", "content"]
+    scenes: Literal["longest", "all"]
     margin: Annotated[int, Field(ge=0)]
     crop_bars: bool
     flow: Literal["raft", "dis"]

@@ -2,6 +2,7 @@
 
 cuts        cut positions -> the longest consistent scene
 frame_sampling  a run of frames at a random interval inside that scene
+pace        which frames of the scene are new pictures, evenly spaced in time
 quality     black bars; black, frozen, dark and blurred clips
 camera      how the camera moves
 motion      motion score of a clip; the share of a split that moves least

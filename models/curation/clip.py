@@ -1,26 +1,33 @@
 """From a video file to a clip (Sec 2.2, steps 2 to 4), with all that is measured on the way."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from models.curation.camera import camera_motion
-from models.curation.cuts import inner_scene, longest_scene
+from models.curation.cuts import all_scenes, inner_scene, longest_scene
 from models.curation.duplicates import FRAMES, signature
-from models.curation.frame_sampling import draw_frames
 from models.curation.motion import motion_score
 from models.curation.outcome import Clip, Dropped, Facts, Unusable, View
+from models.curation.pace import SAME, Pace, draw_at_pace, find_pace
 from models.curation.quality import Bars, find_bars, measure_quality
 from models.estimators import CutDetector, FlowEstimator
 from models.geometry import CoverCrop, cover_crop
-from models.video.read import Size, UnreadableVideo, VideoInfo, read_chosen_frames, read_info, read_stamped_frames
+from models.video.decode import Noticed, UnreadableVideo
+from models.video.read import SAME_RATE, Size, VideoInfo, read_chosen_frames, read_info, read_stamped_frames, true_rate
 
 SCAN_LONG_SIDE = 192
 MAX_ASPECT = 8
 MAX_SAMPLES = 256
+WRONG_RATE = 0.1  # share by which the rate of a header may differ from the mean rate of the time stamps
+SQUARE = 0.01  # share by which a pixel may be wider or higher and still count as square
+
+
+Scenes = Literal["longest", "all"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,24 @@ class ClipSettings:
     interval: tuple[int, int]
     margin: int
     crop_bars: bool
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What one reading of a video showed. cuts: first frame of each new scene; frames: how many there are.
+
+    times: (frames,) seconds since the first frame of the file, NaN where unknown. span: that was read.
+    """
+
+    path: Path
+    span: tuple[float, float] | None
+    info: VideoInfo
+    fps: float
+    noticed: Noticed
+    samples: "Samples"
+    cuts: list[int]
+    frames: int
+    times: np.ndarray
 
 
 def curate_clip(
@@ -47,48 +72,106 @@ def curate_clip(
     Whatever the file holds, the answer is a clip or the reason why there is none.
 
     Args:
-        span: First and last second of the file to use; None uses all of it.
+        span: First and last second of the file to use, counted from its first frame; None uses all of it.
+    """
+    return curate_scenes(path, settings, detect_cuts, estimate_flow, lambda scene: rng, "longest", span)[0]
+
+
+def curate_scenes(
+    path: str | Path,
+    settings: ClipSettings,
+    detect_cuts: CutDetector,
+    estimate_flow: FlowEstimator,
+    rng_of: Callable[[int], np.random.Generator],
+    scenes: Scenes,
+    span: tuple[float, float] | None = None,
+) -> list[Clip | Dropped]:
+    """As `curate_clip`, of the longest scene or of all scenes that are long enough; at least one answer.
+
+    Args:
+        rng_of: The random numbers of a scene, by its first frame.
     """
     facts = Facts()
     try:
-        return _curate(Path(path), settings, detect_cuts, estimate_flow, rng, span, facts)
+        scan = _scan(Path(path), detect_cuts, span, facts)
+    except Unusable as error:
+        return [Dropped(error.step, str(error), facts)]
+    except UnreadableVideo as error:
+        return [Dropped("decode", str(error), facts)]
+    longest = longest_scene(scan.cuts, scan.frames)
+    chosen = [longest]
+    if scenes == "all":
+        chosen = [scene for scene in all_scenes(scan.cuts, scan.frames) if _fits(scene, scan, settings)] or [longest]
+    return [_try_scene(scan, scene, settings, estimate_flow, rng_of(scene[0]), replace(facts)) for scene in chosen]
+
+
+def _scan(path: Path, detect_cuts: CutDetector, span: tuple[float, float] | None, facts: Facts) -> Scan:
+    info = read_info(path)
+    facts.width, facts.height, facts.fps = info.width, info.height, info.fps
+    for name, value in asdict(info.source).items():
+        if hasattr(facts, name):
+            setattr(facts, name, value)
+    if max(info.width, info.height) > MAX_ASPECT * min(info.width, info.height):
+        raise Unusable(
+            "shape", f"frames of {info.width}x{info.height} are more than {MAX_ASPECT} times longer than wide"
+        )
+    samples, noticed = Samples(), Noticed()
+    frames = read_stamped_frames(path, _small(info.width, info.height), span, noticed)
+    cuts, _ = detect_cuts(samples.watch_distinct(frames))
+    facts.frames = len(samples.stamps)
+    times = (np.array(samples.stamps, np.float64) - info.first) * info.tick  # None becomes NaN
+    facts.fps = true_rate(info.fps, times, WRONG_RATE)
+    facts.interlaced, facts.flaws = noticed.interlaced, len(noticed.flaws)
+    cuts = sorted({*(samples.passed[cut] for cut in cuts), *noticed.flaws})
+    return Scan(path, span, info, facts.fps, noticed, samples, cuts, facts.frames, times)
+
+
+def _fits(scene: tuple[int, int], scan: Scan, settings: ClipSettings) -> bool:
+    start, end = inner_scene(scene, scan.frames, settings.margin)
+    return end - start > (settings.frames - 1) * settings.interval[0]
+
+
+def _try_scene(
+    scan: Scan,
+    scene: tuple[int, int],
+    settings: ClipSettings,
+    estimate_flow: FlowEstimator,
+    rng: np.random.Generator,
+    facts: Facts,
+) -> Clip | Dropped:
+    try:
+        return _clip_of(scan, scene, settings, estimate_flow, rng, facts)
     except Unusable as error:
         return Dropped(error.step, str(error), facts)
     except UnreadableVideo as error:
         return Dropped("decode", str(error), facts)
 
 
-def _curate(
-    path: Path,
+def _clip_of(
+    scan: Scan,
+    scene: tuple[int, int],
     settings: ClipSettings,
-    detect_cuts: CutDetector,
     estimate_flow: FlowEstimator,
     rng: np.random.Generator,
-    span: tuple[float, float] | None,
     facts: Facts,
 ) -> Clip:
-    info = read_info(path)
-    facts.width, facts.height, facts.fps = info.width, info.height, info.fps
-    if max(info.width, info.height) > MAX_ASPECT * min(info.width, info.height):
-        raise Unusable(
-            "shape", f"frames of {info.width}x{info.height} are more than {MAX_ASPECT} times longer than wide"
-        )
-
-    samples = Samples()
-    cuts, facts.frames = detect_cuts(samples.watch(read_stamped_frames(path, _small(info.width, info.height), span)))
-    scene = longest_scene(cuts, facts.frames)
+    info, samples = scan.info, scan.samples
     facts.scene_start, facts.scene_end = scene
-    scene = inner_scene(scene, facts.frames, settings.margin)
-    indices, facts.interval = draw_frames(scene, settings.frames, settings.interval, rng)
+    scene = inner_scene(scene, scan.frames, settings.margin)
+    pace = find_pace(scene, np.array(samples.changes), scan.times)
+    facts.hold, facts.even = pace.hold, pace.even
+    facts.treatment = _treatment(scan, pace)
+    indices, facts.interval = draw_at_pace(pace, scan.times, settings.frames, settings.interval, rng)
     facts.first_frame = indices[0]
 
     seen = samples.of(scene)
     bars = find_bars(seen) if settings.crop_bars else Bars()
     facts.signature = signature(_spread(_without(bars, seen), FRAMES))
-    window = _Window.of(info, bars, settings.size)
+    window = _Window.of((info.width, info.height), bars, settings.size)
     facts.bars_x, facts.bars_y = info.width - window.crop.source[0], info.height - window.crop.source[1]
 
-    frames = window.cut(read_chosen_frames(path, window.scaled, indices, samples.stamps, span))
+    frames = read_chosen_frames(scan.path, window.scaled, indices, samples.stamps, scan.span, scan.noticed)
+    frames = window.cut(frames)
     facts.motion_score = motion_score(estimate_flow(frames))
     clip = np.ascontiguousarray(window.crop.crop(frames))
     for name, value in asdict(measure_quality(clip)).items():
@@ -96,28 +179,69 @@ def _curate(
     if camera := camera_motion(clip):
         for name, value in asdict(camera).items():
             setattr(facts, name, value)
-    times = np.array([samples.stamps[index] for index in indices], np.float64) * info.tick  # None becomes NaN
-    return Clip(clip, info.fps / facts.interval, facts, times, window.view)
+    times = scan.times[indices]
+    nominal = scan.fps / (facts.interval * pace.hold)
+    mean_steps = np.linspace(times[0], times[-1], len(times))
+    facts.clip_fps = true_rate(nominal, mean_steps, SAME_RATE if pace.even and pace.hold == 1 else 0.0)
+    return Clip(clip, facts.clip_fps, facts, times, window.view)
+
+
+def _treatment(scan: Scan, pace: Pace) -> str:
+    """What was done about what is unusual in the source, in words."""
+    source = scan.info.source
+    done = {
+        f"turned by {source.rotation} degrees": source.rotation != 0,
+        "mirrored": source.mirrored,
+        "pixels made square": abs(source.pixel_aspect - 1) > SQUARE,
+        f"tone-mapped from {source.transfer}": source.hdr,
+        "colours taken for BT.709": source.assumed_bt709,
+        "deinterlaced": scan.noticed.interlaced,
+        f"one of {source.video_streams} video streams read": source.video_streams > 1,
+        "rate measured": scan.info.measured or scan.fps != scan.info.fps,
+        f"start at {source.start:.2f} s counted as 0": source.start != 0,
+        f"repeated frames left out, {pace.hold:.2g} for each picture": pace.hold > 1,
+        "sampled by time": not pace.even,
+        f"cut at {len(scan.noticed.flaws)} damaged parts": bool(scan.noticed.flaws),
+    }
+    return ", ".join(words for words, was_done in done.items() if was_done)
 
 
 class Samples:
-    """Grey frames of a video while it passes by, at equal distances and at most MAX_SAMPLES; and all time stamps."""
+    """Grey frames of a video while it passes by, at equal distances and at most MAX_SAMPLES; and all time stamps.
+
+    changes: mean difference of grey values of each frame from the one before; 0 for the first.
+    passed: indices of the frames that `watch_distinct` passed on.
+    """
 
     def __init__(self) -> None:
         self.stamps: list[int | None] = []
+        self.changes: list[float] = []
+        self.passed: list[int] = []
         self._stride = 1
         self._frames: dict[int, np.ndarray] = {}
 
     def watch(self, frames: Iterable[tuple[np.ndarray, int | None]]) -> Iterator[np.ndarray]:
         """Pass (H, W, 3) frames on and remember some."""
+        before = None
         for index, (frame, stamp) in enumerate(frames):
+            grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
             self.stamps.append(stamp)
+            self.changes.append(0.0 if before is None else float(cv2.absdiff(grey, before).mean()))
+            before = grey
             if index % self._stride == 0:
-                self._frames[index] = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+                self._frames[index] = grey
                 if len(self._frames) > MAX_SAMPLES:
                     self._stride *= 2
                     self._frames = {i: kept for i, kept in self._frames.items() if i % self._stride == 0}
             yield frame
+
+    def watch_distinct(self, frames: Iterable[tuple[np.ndarray, int | None]]) -> Iterator[np.ndarray]:
+        """As `watch`, without frames that repeat the one before: between them any change would look like a cut."""
+        for frame in self.watch(frames):
+            index = len(self.stamps) - 1
+            if index == 0 or self.changes[index] >= SAME:
+                self.passed.append(index)
+                yield frame
 
     def of(self, scene: tuple[int, int]) -> np.ndarray:
         """Those of a scene (T, H, W), or the nearest one if none lies in it."""
@@ -134,13 +258,13 @@ class _Window:
     crop: CoverCrop
 
     @classmethod
-    def of(cls, info: VideoInfo, bars: Bars, target: Size) -> "_Window":
-        width = info.width - round(info.width * bars.left) - round(info.width * bars.right)
-        height = info.height - round(info.height * bars.top) - round(info.height * bars.bottom)
+    def of(cls, frame: Size, bars: Bars, target: Size) -> "_Window":
+        width = frame[0] - round(frame[0] * bars.left) - round(frame[0] * bars.right)
+        height = frame[1] - round(frame[1] * bars.top) - round(frame[1] * bars.bottom)
         crop = cover_crop((width, height), target)
         x, y = crop.scaled[0] / width, crop.scaled[1] / height
-        scaled = max(crop.scaled[0], round(info.width * x)), max(crop.scaled[1], round(info.height * y))
-        left, top = round(info.width * bars.left * x), round(info.height * bars.top * y)
+        scaled = max(crop.scaled[0], round(frame[0] * x)), max(crop.scaled[1], round(frame[1] * y))
+        left, top = round(frame[0] * bars.left * x), round(frame[1] * bars.top * y)
         return cls(scaled, (min(left, scaled[0] - crop.scaled[0]), min(top, scaled[1] - crop.scaled[1])), crop)
 
     @property

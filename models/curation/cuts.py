@@ -8,9 +8,13 @@ def longest_scene(cuts: list[int], frames: int) -> tuple[int, int]:
         cuts: Index of the first frame of each new scene, rising, inside 1..frames - 1.
         frames: Length of the video.
     """
+    return max(all_scenes(cuts, frames), key=lambda scene: scene[1] - scene[0])
+
+
+def all_scenes(cuts: list[int], frames: int) -> list[tuple[int, int]]:
+    """First frame and end (exclusive) of every scene, in order; arguments as for `longest_scene`."""
     edges = [0, *cuts, frames]
-    scenes = list(zip(edges[:-1], edges[1:], strict=True))
-    return max(scenes, key=lambda scene: scene[1] - scene[0])
+    return list(zip(edges[:-1], edges[1:], strict=True))
 
 
 def inner_scene(scene: tuple[int, int], frames: int, margin: int) -> tuple[int, int]:

@@ -24,6 +24,10 @@ class Facts:
     width and height that black bars take. `motion_score` is in pixels, see `models.curation.motion`; `brightness`,
     `black`, `frozen`, `sharpness` are those of `models.curation.quality`; `pan` to `object_share` those of
     `models.curation.camera`; `signature` is for `models.curation.duplicates`.
+
+    `container` to `start` are those of `models.video.read.SourceFacts`. `even` and `hold` are those of
+    `models.curation.pace`; `flaws` counts the damaged parts that were cut out. `clip_fps` is the rate at which the clip
+    plays at the source's speed. `treatment` says in words what was done about all that; empty if nothing.
     """
 
     width: int | None = None
@@ -34,6 +38,21 @@ class Facts:
     scene_end: int | None = None
     first_frame: int | None = None
     interval: int | None = None
+    clip_fps: float | None = None
+    container: str | None = None
+    codec: str | None = None
+    transfer: str | None = None
+    primaries: str | None = None
+    interlaced: bool | None = None
+    rotation: int | None = None
+    mirrored: bool | None = None
+    pixel_aspect: float | None = None
+    video_streams: int | None = None
+    start: float | None = None
+    even: bool | None = None
+    hold: float | None = None
+    flaws: int | None = None
+    treatment: str | None = None
     bars_x: int | None = None
     bars_y: int | None = None
     motion_score: float | None = None

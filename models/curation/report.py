@@ -77,10 +77,10 @@ def split_figures(rows: pd.DataFrame) -> dict[str, Any]:
 def with_durations(rows: pd.DataFrame, clip_frames: int) -> pd.DataFrame:
     """The rows with `seconds` of the source and `clip_seconds` that the clip spans of it; NaN where unknown."""
     fps = rows["fps"].where(rows["fps"] > 0).astype(float)
-    return rows.assign(
-        seconds=rows["frames"].astype(float) / fps,
-        clip_seconds=rows["interval"].astype(float) * (clip_frames - 1) / fps,
-    )
+    clip_fps = fps / rows["interval"].astype(float)
+    if "clip_fps" in rows:  # measured; uneven or repeated frames make it another
+        clip_fps = rows["clip_fps"].where(rows["clip_fps"] > 0).astype(float).fillna(clip_fps)
+    return rows.assign(seconds=rows["frames"].astype(float) / fps, clip_seconds=(clip_frames - 1) / clip_fps)
 
 
 def histograms(rows: pd.DataFrame) -> list[Histogram]:

@@ -35,7 +35,7 @@ def _column(name: str, kind: pa.DataType, null: bool = False) -> pa.Field:
     return pa.field(name, kind, nullable=null)
 
 
-_STRING, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
+_STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
 MANIFEST = Table(
     "manifest",
@@ -78,6 +78,21 @@ CLIPS = Table(
             _column("height", _INT, null=True),
             _column("fps", _FLOAT, null=True),
             _column("frames", _INT, null=True),
+            _column("clip_fps", _FLOAT, null=True),  # rate at which the clip plays at the source's speed
+            _column("container", _STRING, null=True),  # this and the next nine: models/video/read.py, SourceFacts
+            _column("codec", _STRING, null=True),
+            _column("transfer", _STRING, null=True),
+            _column("primaries", _STRING, null=True),
+            _column("interlaced", _BOOL, null=True),
+            _column("rotation", _INT, null=True),
+            _column("mirrored", _BOOL, null=True),
+            _column("pixel_aspect", _FLOAT, null=True),
+            _column("video_streams", _INT, null=True),
+            _column("start", _FLOAT, null=True),
+            _column("even", _BOOL, null=True),  # the frames are evenly spaced in time; this and hold: pace.py
+            _column("hold", _FLOAT, null=True),  # mean frames that a picture is shown for; 1: no frame is repeated
+            _column("flaws", _INT, null=True),  # damaged parts that were cut out
+            _column("treatment", _STRING, null=True),  # what was done about all that, in words
             _column("bars_x", _INT, null=True),  # pixels of the source's width and height that black bars take
             _column("bars_y", _INT, null=True),
             _column("brightness", _FLOAT, null=True),  # these four: models/curation/quality.py
@@ -93,7 +108,7 @@ CLIPS = Table(
         ]
     ),
     {
-        "video must be unique": lambda rows: rows["video"].duplicated(),
+        "a scene of a video must be unique": lambda rows: rows[["video", "scene_start"]].duplicated(),
         "status is kept or dropped": lambda rows: ~rows["status"].isin(["kept", "dropped"]),
         "a dropped video needs a step and a reason": lambda rows: (
             (rows["status"] == "dropped") & (rows["step"].isna() | (rows["reason"] == ""))

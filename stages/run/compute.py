@@ -25,7 +25,7 @@ from typing import TypeVar
 import cv2
 from tqdm import tqdm
 
-from models.video.read import STALLED, longest_wait
+from models.video.decode import STALLED, longest_wait
 from stages.params import ComputeParams, ParamsError
 from stages.run.timing import note_throughput
 

@@ -4,6 +4,9 @@ A source lists all videos that it names. A video whose file is missing is a row 
 """
 
 import json
+import logging
+import posixpath
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, urlparse
@@ -17,6 +20,12 @@ from stages.sources.storage import File, LocalCopies, SourceError, find_file, li
 CAPTIONS_FILE = "captions.csv"
 SIDECARS = (".txt", ".json")  # suffixes of caption files; the earlier one wins
 NOT_FOUND = "file not found"
+BESIDE = (  # ends of names of files that lie beside videos and are none
+    ".txt .json .csv .tsv .xml .yaml .yml .md .html .nfo .log .description .srt .vtt .ass .ssa .sub .idx .sbv .lrc "
+    ".jpg .jpeg .png .webp .bmp .tif .tiff .wav .mp3 .m4a .aac .flac .opus .npy .npz .pt .pkl .parquet .part .ytdl"
+).split()
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,10 +45,11 @@ class SourceVideo:
 
 
 def list_folder(folder: str, copies: LocalCopies, parameter: str) -> list[SourceVideo]:
-    """Every file below a folder, captions.csv and the captions beside videos apart.
+    """Every file below a folder, apart from captions.csv and from what lies beside a video and is none.
 
-    A video's caption is that of captions.csv, or of a file of its name beside it: the whole of `clip.txt`, or the field
-    `caption` or `text` of `clip.json`.
+    The names in captions.csv may differ from those on disk in Unicode form, case, slashes and a leading `./`. A video's
+    caption is that of captions.csv, or of a file of its name beside it: the whole of `clip.txt`, or the field `caption`
+    or `text` of `clip.json`.
 
     Args:
         folder: A path or a URL.
@@ -50,15 +60,18 @@ def list_folder(folder: str, copies: LocalCopies, parameter: str) -> list[Source
     """
     files = list_files(folder, parameter)
     csv = files.pop(CAPTIONS_FILE, None)
-    captions = {} if csv is None else _read_captions(csv, copies, parameter)
-    sidecars, texts = _sidecars(files)
+    captions = {} if csv is None else _names_on_disk(_read_captions(csv, copies, parameter), files)
+    sidecars = _sidecars(files)
+    left_out = _beside(files)
+    if left_out:
+        logger.warning("%s: files beside videos that are no videos, left out: %s", parameter, ", ".join(left_out))
     asked = [video for video in sidecars if video not in captions]
     paths = dict(zip(asked, copies.of([files[sidecars[video]] for video in asked], parameter), strict=True))
     videos = []
     for name, file in files.items():
-        if name in paths:
+        if name in paths and name not in left_out:
             videos.append(_captioned(name, file, paths[name], sidecars[name]))
-        elif name not in texts:
+        elif name not in left_out:
             videos.append(SourceVideo(name, file, captions.get(name, "")))
     missing = captions.keys() - files.keys()
     return videos + [SourceVideo(name, caption=captions[name], reason=NOT_FOUND) for name in missing]
@@ -67,24 +80,30 @@ def list_folder(folder: str, copies: LocalCopies, parameter: str) -> list[Source
 def list_webvid(source: WebVidParams, copies: LocalCopies) -> list[SourceVideo]:
     """WebVid's table (videoid, contentUrl, duration, page_dir, name): `<page_dir>/<videoid>.mp4` or `<videoid>.mp4`.
 
+    Of several rows with one id, the last one counts whose file is there.
+
     Raises:
         SourceError: the csv or the folder is missing, or a column is.
     """
     csv = find_file(source.csv, "collect.webvid.csv")
     rows = _read_csv(csv, copies, ["videoid", "page_dir", "name"], "collect.webvid.csv")
     found = list_files(source.videos, "collect.webvid.videos")
-    listed = []
-    for row in rows.drop_duplicates("videoid", keep="last").itertuples():
-        nested, flat = f"{row.page_dir}/{row.videoid}.mp4", f"{row.videoid}.mp4"
+    listed: dict[str, SourceVideo] = {}
+    for row in rows.itertuples():
+        nested, flat = f"{row.page_dir.strip()}/{row.videoid}.mp4", f"{row.videoid}.mp4"
         name = nested if nested in found else flat
-        listed.append(SourceVideo(name, found.get(name), row.name, reason="" if name in found else NOT_FOUND))
-    return listed
+        file = found.get(name)
+        if file is not None or row.videoid not in listed or listed[row.videoid].file is None:
+            reason = "" if file else NOT_FOUND
+            listed[row.videoid] = SourceVideo(name, file, row.name.strip(), reason=reason)
+    return list(listed.values())
 
 
 def list_realestate10k(source: RealEstate10KParams, copies: LocalCopies) -> list[SourceVideo]:
     """RealEstate10K's camera files, see `models.curation.poses`.
 
-    Each names the part of `<YouTube id>.mp4` between its first and its last frame, and gives the poses in it.
+    Each names the part of `<YouTube id>.mp4` between its first and its last frame, and gives the poses in it. Another
+    container does as well, such as `<YouTube id>.webm`; of several `.mp4` counts, else the first by name.
 
     Raises:
         SourceError: one of the folders is missing.
@@ -93,39 +112,80 @@ def list_realestate10k(source: RealEstate10KParams, copies: LocalCopies) -> list
     cameras = {name: file for name, file in list_files(source.cameras, parameter).items() if name.endswith(".txt")}
     found = list_files(source.videos, "collect.realestate10k.videos")
     paths = copies.of(cameras.values(), parameter)
+    videos = _by_stem(found)
     return [
-        _realestate10k_video(name, file, path, found) for (name, file), path in zip(cameras.items(), paths, strict=True)
+        _realestate10k_video(name, file, path, videos)
+        for (name, file), path in zip(cameras.items(), paths, strict=True)
     ]
 
 
 def _realestate10k_video(name: str, camera: File, path: Path, videos: dict[str, File]) -> SourceVideo:
     try:
         address, poses = parse_camera_file(path.read_text(encoding="utf-8"))
-        video = f"{parse_qs(urlparse(address).query)['v'][0]}.mp4"
+        video = parse_qs(urlparse(address).query)["v"][0]
     except (OSError, ValueError) as error:
         return SourceVideo(name, reason=f"not a RealEstate10K camera file: {error}")
     except LookupError:
         return SourceVideo(name, reason="not a RealEstate10K camera file: line 1 is no address with v=<id>")
     start, end = float(poses.times[0]), float(poses.times[-1])
     if video not in videos:
-        return SourceVideo(name, start=start, end=end, reason=f"{NOT_FOUND}: {video}")
+        return SourceVideo(name, start=start, end=end, reason=f"{NOT_FOUND}: {video}.mp4")
     return SourceVideo(name, videos[video], start=start, end=end, poses=camera)
 
 
-def _sidecars(files: dict[str, File]) -> tuple[dict[str, str], set[str]]:
-    """The text that has the caption of each video, by name, and all texts that lie beside a video of their name."""
+def _by_stem(found: dict[str, File]) -> dict[str, File]:
+    """Videos right in the folder by their name without its end."""
+    videos = [PurePosixPath(name) for name in found if "/" not in name]
+    videos = [path for path in videos if path.suffix.lower() not in BESIDE]
+    ordered = sorted(videos, key=lambda path: (path.suffix != ".mp4", path.name))
+    return {path.stem: found[path.name] for path in reversed(ordered)}
+
+
+def _sidecars(files: dict[str, File]) -> dict[str, str]:
+    """The text that has the caption of each video, by name."""
     texts: dict[PurePosixPath, dict[str, str]] = {}
     for name in files:
         path = PurePosixPath(name)
         if (suffix := path.suffix.lower()) in SIDECARS:
             texts.setdefault(path.with_suffix(""), {})[suffix] = name
-    beside, used = {}, set()
+    beside = {}
     for name in files:
         path = PurePosixPath(name)
         if path.suffix.lower() not in SIDECARS and (own := texts.get(path.with_suffix(""))):
             beside[name] = own[min(own, key=SIDECARS.index)]
-            used |= set(own.values())
-    return beside, used
+    return beside
+
+
+def _beside(files: dict[str, File]) -> list[str]:
+    """Files that are no videos and belong to a video in the same folder: `clip.srt`, `clip.info.json` of `clip.mp4`."""
+    paths = [PurePosixPath(name) for name in files]
+    videos = {path.with_suffix("") for path in paths if path.suffix.lower() not in BESIDE}
+    return [
+        str(path)
+        for path in paths
+        if path.suffix.lower() in BESIDE
+        and any(path.with_name(path.name[:end]) in videos for end, sign in enumerate(path.name) if sign == "." and end)
+    ]
+
+
+def _names_on_disk(captions: dict[str, str], files: dict[str, File]) -> dict[str, str]:
+    """Captions by the names of the files; one that fits no file, or several, keeps its own name."""
+    like: dict[str, list[str]] = {}
+    for name in files:
+        like.setdefault(_comparable(name), []).append(name)
+    renamed: dict[str, str] = {}
+    for name, caption in captions.items():
+        fitting = like.get(_comparable(name), [])
+        if name not in files and len(fitting) == 1:
+            renamed.setdefault(fitting[0], caption)
+        else:
+            renamed[name] = caption
+    return renamed
+
+
+def _comparable(name: str) -> str:
+    """Equal for names that differ in Unicode form, case, kind of slash and `./` alone."""
+    return posixpath.normpath(unicodedata.normalize("NFC", name.replace("\\", "/")).casefold())
 
 
 def _captioned(name: str, file: File, sidecar: Path, sidecar_name: str) -> SourceVideo:

@@ -14,9 +14,9 @@ import dask
 import pytest
 from distributed import Client, LocalCluster, get_worker
 
-from models.video import read
+from models.video import decode
 from stages import clips, collect
-from stages.clips import make_clip
+from stages.clips import make_clips
 from stages.data.items import content_hash, temporary_file
 from stages.data.paths import clips_folder
 from stages.data.tables import read_clips
@@ -105,7 +105,7 @@ def die_at_three(item):
 def hang_at_three(item):
     if item == 3:
         compute.HUNG = 0.2
-        with read.waiting():
+        with decode.waiting():
             time.sleep(600)
     return where(item)
 
@@ -119,20 +119,20 @@ def kill_worker():
 
 
 def clip_dying_once(item, content, mark):
-    """`make_clip`, whose worker is killed at one video, the first time, while it writes the clip."""
+    """`make_clips`, whose worker is killed at one video, the first time, while it writes the clip."""
     if item.content == content and not mark.exists():
         mark.touch()
         with temporary_file(item.folder) as half:
             half.write_bytes(b"half")
             kill_worker()
-    make_clip(item)
+    make_clips(item)
 
 
 def clip_dying_always(item, content):
-    """`make_clip`, whose worker dies of one video each time."""
+    """`make_clips`, whose worker dies of one video each time."""
     if item.content == content:
         kill_worker()
-    make_clip(item)
+    make_clips(item)
 
 
 @pytest.fixture
@@ -157,9 +157,9 @@ def serial(workspace, tmp_path_factory):
 
 
 def clips_on_dask(monkeypatch, workers, function):
-    """Run the stage with `function` in place of `make_clip`; all files, without the halves that DVC ignores."""
+    """Run the stage with `function` in place of `make_clips`; all files, without the halves that DVC ignores."""
     params = make_params()
-    monkeypatch.setattr(clips, "make_clip", function)
+    monkeypatch.setattr(clips, "make_clips", function)
     clips.run("mixed", params.model_copy(update={"compute": workers}))
     return {name: data for name, data in contents().items() if not Path(name).name.startswith(".tmp-")}
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PARAMS = load_params(ROOT / "params.yaml")
 ITEM_FUNCTIONS = {  # what makes one item of a stage, and a module deep below that shapes it
     "collect": ("draw_video", "models.scenes"),
-    "clips": ("make_clip", "models.curation.motion"),
+    "clips": ("make_clips", "models.curation.motion"),
     "captions": ("describe", "models.curation.captioning"),
     "tracks": ("track_clip", "models.estimators.tracks_lucas_kanade"),
     "sparse_flows": ("draw_clip", "models.curation.sparse"),

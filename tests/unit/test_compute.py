@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from models.video import read
+from models.video import decode
 from stages.params import ComputeParams
 from stages.run import compute
 from stages.run.compute import map_items
@@ -35,7 +35,7 @@ def die_at_three(x):
 def hang_at_three(x):
     if x == 3:
         compute.HUNG = 0.2
-        with read.waiting():
+        with decode.waiting():
             time.sleep(600)
     return x, "done"
 

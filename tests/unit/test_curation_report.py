@@ -94,3 +94,8 @@ def test_the_page_names_everything(tmp_path):
         "camera: 0 clips",
     ):
         assert text in page, text
+
+
+def test_the_measured_rate_of_a_clip_counts():
+    rows = with_durations(pd.DataFrame([row("a.mp4", clip_fps=3.0), row("b.mp4", clip_fps=None)]), clip_frames=16)
+    assert rows["clip_seconds"].tolist() == [5.0, 3.0]

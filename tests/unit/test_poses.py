@@ -6,7 +6,6 @@ from models.curation.clip import _Window
 from models.curation.outcome import View
 from models.curation.poses import parse_camera_file, poses_at
 from models.curation.quality import Bars
-from models.video.read import VideoInfo
 
 WHOLE = View(0, 0, 1, 1)
 
@@ -57,13 +56,13 @@ def test_lines_may_be_unordered_and_repeated():
 
 def test_intrinsics_follow_the_crop():
     """A point seen at some pixel of the frame is seen at the same place of the picture in the clip."""
-    info, target = VideoInfo(200, 160, fps=25.0, tick=0.001), (96, 64)
-    window = _Window.of(info, Bars(left=0.1, right=0, top=0.125, bottom=0.05), target)
+    (width, height), target = (200, 160), (96, 64)
+    window = _Window.of((width, height), Bars(left=0.1, right=0, top=0.125, bottom=0.05), target)
     fx, fy, cx, cy = intrinsics = 0.5, 0.8, 0.52, 0.49
     _, (cropped,) = at(camera_text([1.0, 1.1], intrinsics=intrinsics), [1.0], window.view)
     x, y = 0.1, -0.05  # X / Z, Y / Z
-    marked = np.zeros((info.height, info.width, 3), np.float32)
-    column, row = (cx + fx * x) * info.width, (cy + fy * y) * info.height
+    marked = np.zeros((height, width, 3), np.float32)
+    column, row = (cx + fx * x) * width, (cy + fy * y) * height
     marked[int(row) - 3 : int(row) + 4, int(column) - 3 : int(column) + 4] = 1
     from PIL import Image
 

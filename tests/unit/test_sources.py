@@ -156,3 +156,48 @@ def test_realestate10k(tmp_path):
     assert bad.reason == "not a RealEstate10K camera file: expected lines for two frames or more"
     assert gone.reason == "file not found: gone.mp4"
     assert unknown.reason == "not a RealEstate10K camera file: line 1 is no address with v=<id>"
+
+
+def test_names_in_captions_csv_may_be_written_in_another_way(tmp_path):
+    on_disk = ["caf\u00e9.mp4", "Sub/Clip.MP4", "sub/plain.mp4", "two.mp4", "TWO.mp4"]
+    in_csv = ["cafe\u0301.mp4", ".\\sub\\clip.mp4", "./sub/plain.mp4", "two.mp4", "Two.mp4"]
+    for name in on_disk:
+        touch(tmp_path / name)
+    lines = "".join(f"{name},text {index}\n" for index, name in enumerate(in_csv))
+    touch(tmp_path / "captions.csv", "video,caption\n" + lines)
+    found = {video.video: (video.caption, video.reason) for video in listed(tmp_path)}
+    assert [found[name] for name in on_disk] == [
+        ("text 0", ""),
+        ("text 1", ""),
+        ("text 2", ""),
+        ("text 3", ""),
+        ("", ""),
+    ]
+    assert found["Two.mp4"] == ("text 4", "file not found")  # it may be either file
+
+
+def test_files_beside_videos_that_are_none_are_said_once_and_are_no_videos(tmp_path, caplog):
+    videos = ["a.mp4", "sub/b.webm", "film.gif", "notes.md"]
+    beside = ["a.srt", "a.info.json", "a.mp4.json", "a.jpg", "sub/b.en.vtt", "film.txt"]
+    for name in (*videos, *beside):
+        touch(tmp_path / name, '{"caption": "x"}')
+    assert sorted(video.video for video in listed(tmp_path)) == sorted(videos)  # notes.md lies beside no video
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert all(name in message for name in beside)
+
+
+def test_of_webvids_rows_with_one_id_the_one_counts_whose_file_is_there(tmp_path):
+    touch(tmp_path / "videos/first/4.mp4")
+    rows = "4,u,PT1S,first,found\n4,u,PT1S,second,not there\n5,u,PT1S,first,  \n"
+    touch(tmp_path / "results.csv", f"videoid,contentUrl,duration,page_dir,name\n{rows}")
+    found = {video.video: (video.caption, video.reason) for video in webvid(tmp_path)}
+    assert found == {"first/4.mp4": ("found", ""), "5.mp4": ("", "file not found")}
+
+
+def test_realestate10ks_videos_may_be_in_any_container(tmp_path):
+    for name in ("aa.webm", "bb.mkv", "bb.mp4", "bb.info.json", "bb.srt"):
+        touch(tmp_path / "videos" / name)
+    for video in ("aa", "bb"):
+        lines = "".join(f"{time} 0.5 0.5 0.5 0.5 0 0 {STILL}\n" for time in (1_000_000, 2_000_000))
+        touch(tmp_path / f"cameras/{video}.txt", f"https://www.youtube.com/watch?v={video}\n{lines}")
+    assert [video.file.name for video in realestate10k(tmp_path)] == ["aa.webm", "bb.mp4"]

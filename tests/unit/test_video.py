@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.video import read
+from models.video import decode, read
+from models.video.decode import UnreadableVideo
 from models.video.read import (
-    UnreadableVideo,
     read_chosen_frames,
     read_frames,
     read_info,
@@ -161,7 +161,7 @@ def test_time_stamps_that_lead_nowhere_are_not_needed(tmp_path):
     ],
 )
 def test_playlists_are_not_followed(tmp_path, monkeypatch, name, text):
-    monkeypatch.setattr(read.av, "open", lambda *_, **__: pytest.fail("FFmpeg may read what it names"))
+    monkeypatch.setattr(decode.av, "open", lambda *_, **__: pytest.fail("FFmpeg may read what it names"))
     (tmp_path / name).write_text(text.format("other.ts"), encoding="utf-8")
     with pytest.raises(UnreadableVideo, match="a playlist"):
         read_info(tmp_path / name)
@@ -183,6 +183,6 @@ def test_frames_may_change_their_size_but_not_their_shape(tmp_path, width, heigh
 def test_a_video_that_does_not_get_on_is_given_up(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", moving_texture(20, 96, 64))
     clock = iter(range(0, 100_000, 20))
-    monkeypatch.setattr(read.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(decode.time, "monotonic", lambda: next(clock))
     with pytest.raises(UnreadableVideo, match="no frame within 30 seconds after frame 0"):
         list(read_frames(path))
