@@ -98,12 +98,15 @@ def test_both_profiles_state_the_same_keys():
 
 @pytest.mark.parametrize("profile", ["pocket", "paper"])
 def test_every_knob_is_explained(profile):
-    """A knob has its words on its line. One for each split, or a choice by split, may have them on the line above."""
-    silent, above = [], ""
+    """A knob has its words on its line or on one right above it; a choice by split may have them on its first line."""
+    silent, above, before = [], "", ""
     for line in (ROOT / f"profiles/{profile}.yaml").read_text().splitlines():
-        if not line.strip() or line.startswith("#"):
+        before, previous = line, before
+        if not line.strip() or line.strip().startswith("#"):
             continue
         knob, _, words = line.partition(" # ")
+        if previous.startswith("  ") and previous.strip().startswith("# "):
+            words = words or previous.strip()
         key, _, value = knob.strip().partition(":")
         if not value.strip():
             above = words
