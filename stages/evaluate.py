@@ -1,4 +1,4 @@
-"""CamMC, ObjMC, leakage, fidelity and distances on held-out pictures (Sec 3, App C.2): `python -m stages.evaluate`.
+"""CamMC, ObjMC, leakage, fidelity and distances on test pictures (Sec 3, App C.2): `python -m stages.evaluate`.
 
 Writes metrics/evaluation.json and reports/evaluation/index.html with GIFs and contact sheets.
 """
@@ -46,7 +46,7 @@ from stages.run.mlflow_runs import StageRun
 from stages.train.start import read_start
 
 REAL_SPLIT: dict[str, Split] = {"cam_mc": "camera", "obj_mc": "mixed"}
-COMPARED_WITH_REAL = {("cam_mc", "camera_lora"), ("obj_mc", "object_lora")}
+COMPARED_WITH_REAL = {("scenes", "camera_lora"), ("obj_mc", "object_lora")}  # both on pictures of the mixed split
 
 
 def run(params: Params, tracker: StageRun) -> dict[str, Any]:
@@ -143,21 +143,21 @@ def sample(
                 rows.append(measure(case, video, trackers, camera=method.mode == "camera"))
                 shown.keep(key, method.name, case, video)
                 if (key, method.name) in COMPARED_WITH_REAL:
-                    distances.add(video)
+                    distances.add(case.picture, video)
     return results, shown
 
 
 def floors(
     foundation: Foundation, split: Split, trackers: dict[str, PointTracker], params: Params
 ) -> dict[str, list[Measured]]:
-    """Measure held-out clips against their own tracks: the clips themselves, and the clips through the codec."""
+    """Measure test clips against their own tracks: the clips themselves, and the clips through the codec."""
     measured: dict[str, list[Measured]] = {"real": [], "codec": []}
     for case, frames in real_clips(split, params):
         decoded = to_uint8(foundation.decode(encoded(foundation, frames).transpose(0, 1)[None]))[0]
         for name, video in (("real", frames), ("codec", decoded)):
             measured[name].append(measure(case, video, trackers, camera=False))
     if not measured["real"]:
-        raise ContractError(f"data/sparse_flows/{split}: no held-out clip whose strokes stay visible; add videos")
+        raise ContractError(f"data/sparse_flows/{split}: no test clip whose strokes stay visible; add videos")
     return measured
 
 

@@ -144,6 +144,13 @@ class ClipsParams(Section):
     camera: CameraParams
     drop_share: PerSplit[Share]
     held_out: Share
+    validation: Share
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self):
+        if self.held_out + self.validation > 1:
+            raise ValueError(f"held_out ({self.held_out}) and validation ({self.validation}) exceed 1 together")
+        return self
 
     def flow_options(self) -> dict[str, Any]:
         """What the flow estimator's `load` is given."""
@@ -239,10 +246,19 @@ class LatentsParams(Section):
     batch_size: Count
 
 
+class GuidanceParams(Section):
+    """l_cfg, from 1; l_trajs of Eq. 5, where null is plain guidance; the rescaling of a guided prediction."""
+
+    scale: Annotated[float, Field(ge=1)]
+    trajectory_scale: float | None
+    rescale: Share
+
+
 class ValidationParams(Section):
     every: Count
     clips: Count
     sampler_steps: Count
+    guidance: GuidanceParams
     patience: Count | None
 
 
@@ -252,6 +268,7 @@ class TrainingParams(Section):
     source: str | None
     seed: Seed
     batch_size: Count
+    caption_dropout: Share
     learning_rate: Positive
     timestep_power: Positive
     ema_decay: Share

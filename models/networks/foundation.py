@@ -99,14 +99,17 @@ class Foundation:
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in 0..1 to scaled latents (B, C, h, w); the mode, not a sample."""
-        moments = self.vae.encode(images.to(self.vae.dtype) * 2 - 1).latent_dist
+        """Pictures (B, 3, H, W) in 0..1 to scaled latents (B, C, h, w); the mode, not a sample.
+
+        The pictures may be on any device. The latents are on the codec's.
+        """
+        moments = self.vae.encode(images.to(self.vae.device, self.vae.dtype) * 2 - 1).latent_dist
         return moments.mode() * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, C, T, h, w) to frames (B, T, 3, H, W) in 0..1, one frame at a time in memory."""
-        scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        scaled = latents.to(self.vae.device, self.vae.dtype) / self.vae.config.scaling_factor
         frames = [self.vae.decode(frame, return_dict=False)[0] for frame in scaled.unbind(2)]
         return ((torch.stack(frames, 1) + 1) / 2).clamp(0, 1)
 

@@ -5,7 +5,8 @@ processes, therefore sees the same items with the same noise.
 """
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from models.denoising.loss import TrainingBatch, denoising_loss
 from models.denoising.strokes import Strokes
+from models.lora.sets import Switch
 from models.networks.foundation import Foundation
 from models.networks.gradient_checkpointing import checkpoint_blocks
 from models.networks.networks import MotionControlNet
@@ -46,6 +48,12 @@ def no_extra_loss() -> dict[str, Tensor]:
     return {}
 
 
+@contextmanager
+def as_trained() -> Iterator[Switch]:
+    """The network is sampled as it is trained, and has no other state to switch to."""
+    yield lambda lora: None
+
+
 @dataclass
 class Job:
     """One training run: network, trained parameters, items, number of steps, validation, and how to save the result."""
@@ -60,6 +68,7 @@ class Job:
     save: Callable[[], None]
     shaped_by: Sequence[str] = ()  # see `checkpoint.shaping`
     extra_loss: Callable[[], dict[str, Tensor]] = no_extra_loss  # named, already weighted, beside the denoising loss
+    as_sampled: Callable[[], AbstractContextManager[Switch]] = as_trained  # makes the network what is sampled
     patient_until: int = 0  # step from which early stopping counts validations without progress
 
 
@@ -107,6 +116,7 @@ def train(job: Job, foundation: Foundation, output: Path, run: Listener) -> None
         job.network.train(), optimizer, DataLoader(rest, settings.batch_size // passes, shuffle=False)
     )
     ema.to(accelerator.device)
+    null = foundation.encode_text([""]).to(accelerator.device)
     bar = tqdm(initial=progress.step, total=job.steps, desc=job.stage, unit="step", disable=not main)
     parts: list[dict[str, float]] = []
     for items in loader:
@@ -115,7 +125,7 @@ def train(job: Job, foundation: Foundation, output: Path, run: Listener) -> None
         with accelerator.accumulate(network):
             batch = TrainingBatch(
                 items["latents"],
-                items["text"],
+                with_dropped_captions(items["text"], items["drop_caption"], null),
                 Strokes(items["tracks"], items["visibility"]),
                 items["noise"],
                 items["u"],
@@ -154,6 +164,11 @@ def train(job: Job, foundation: Foundation, output: Path, run: Listener) -> None
     accelerator.free_memory()
 
 
+def with_dropped_captions(text: Tensor, dropped: Tensor, null: Tensor) -> Tensor:
+    """Embeddings (B, L, D), of the empty prompt (1, L, D) where `dropped` (B,) says so."""
+    return torch.where(dropped[:, None, None], null.to(text.dtype), text)
+
+
 def division(settings: TrainingParams, processes: int) -> tuple[int, int]:
     """The number of passes for one batch (gradient accumulation), and the items that each process holds at once.
 
@@ -187,7 +202,9 @@ def validate(
     """Measure and note the motion error of the moving averages. They are kept if the error is the lowest so far."""
     ema.store(job.parameters)
     ema.copy_to(job.parameters)
-    progress.add_error(job.validation.motion_error(foundation, job.network, accelerator, rows), job.parameters)
+    with job.as_sampled() as switch:
+        error = job.validation.motion_error(foundation, job.network, switch, accelerator, rows)
+    progress.add_error(error, job.parameters)
     ema.restore(job.parameters)
 
 

@@ -31,10 +31,11 @@ class Items(torch.utils.data.Dataset):
         return {
             "latents": torch.randn(shape, generator=generator),
             "noise": torch.randn(shape, generator=generator),
-            "text": torch.randn(5, tiny.TEXT, generator=generator),
+            "text": torch.randn(24, tiny.TEXT, generator=generator),
             "tracks": torch.rand(tiny.FRAMES, 2, 2, generator=generator) * 15,
             "visibility": torch.ones(tiny.FRAMES, 2, dtype=torch.bool),
             "u": torch.rand((), generator=generator),
+            "drop_caption": torch.tensor(index % 3 == 0),
         }
 
 
@@ -46,7 +47,7 @@ class Errors:
         self.weights: list[list[torch.Tensor]] = []
         self.parameters: list = []
 
-    def motion_error(self, foundation, network, accelerator, batch_size):
+    def motion_error(self, foundation, network, switch, accelerator, batch_size):
         self.weights.append([parameter.detach().clone() for parameter in self.parameters])
         return next(self._errors)
 
