@@ -274,6 +274,7 @@ class TrainingParams(Section):
     ema_decay: Share
     max_grad_norm: Positive
     checkpoint_every: Count
+    checkpoint_every_minutes: Positive | None
     mixed_precision: Precision
     micro_batch_size: Count
     gradient_checkpointing: bool

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -17,6 +16,7 @@ from stages.run.command import one_line_errors
 from stages.run.locks import only_run
 from stages.run.mlflow_runs import SilentRun, stage_run
 from stages.train.loop import Listener
+from stages.train.stopping import run_and_pass_sigterm_on
 
 
 def run_training_stage(stage: str, output: Path, run: Callable[[Params, Listener], None]) -> None:
@@ -30,7 +30,7 @@ def run_training_stage(stage: str, output: Path, run: Callable[[Params, Listener
         params = load_params()
         processes = training_processes(params.compute)
         if processes > 1 and not launched:
-            sys.exit(subprocess.call(launch_command(stage, processes)))
+            sys.exit(run_and_pass_sigterm_on(launch_command(stage, processes)))
         source = getattr(params, stage).source
         if not PartialState(cpu=not torch.cuda.is_available()).is_main_process:
             if source is None:

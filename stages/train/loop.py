@@ -30,6 +30,7 @@ from stages.params import ParamsError, Precision, TrainingParams
 from stages.run.memory import keep_freed_memory
 from stages.train.checkpoint import Checkpoint, Progress, training_key
 from stages.train.items import TrainingItems
+from stages.train.stopping import SavingTimes, StopSignal, TrainingStopped, stop_on_sigterm
 from stages.train.validation import Validation
 
 CHECKPOINTS = Path("checkpoints")
@@ -75,7 +76,17 @@ class Job:
 def train(job: Job, foundation: Foundation, output: Path, run: Listener) -> None:
     """Train `job.parameters`, set them to the moving average with the lowest validation error, and save them.
 
-    Resumes from a checkpoint if there is one. The checkpoint lies outside of the output, its name is a hash of
+    See `_train`. On SIGTERM, a checkpoint is written after the step under way.
+
+    Raises:
+        TrainingStopped: SIGTERM came; called again, this goes on from the checkpoint.
+    """
+    with stop_on_sigterm() as stop:
+        _train(job, foundation, output, run, stop)
+
+
+def _train(job: Job, foundation: Foundation, output: Path, run: Listener, stop: StopSignal) -> None:
+    """Resumes from a checkpoint if there is one. The checkpoint lies outside of the output, its name is a hash of
     everything that shapes the result, and it is removed at the end. Writes `output/loss.csv` (a row per step) and
     `output/validation.csv`.
     """
@@ -117,6 +128,7 @@ def train(job: Job, foundation: Foundation, output: Path, run: Listener) -> None
     )
     ema.to(accelerator.device)
     null = foundation.encode_text([""]).to(accelerator.device)
+    saving = SavingTimes(settings.checkpoint_every, settings.checkpoint_every_minutes)
     bar = tqdm(initial=progress.step, total=job.steps, desc=job.stage, unit="step", disable=not main)
     parts: list[dict[str, float]] = []
     for items in loader:
@@ -151,8 +163,14 @@ def train(job: Job, foundation: Foundation, output: Path, run: Listener) -> None
         if job.validation.items and (step % settings.validation.every == 0 or step == job.steps):
             validate(job, foundation, ema, progress, accelerator, rows)
             run.metrics({"motion_error": progress.errors[-1]["motion_error"]}, step)
-        if step % settings.checkpoint_every == 0 and main:
+        stopped = step < job.steps and stop.on_any_process(accelerator)
+        if main and (saving.due(step) or stopped):
             checkpoint.save(progress.facts())
+        if stopped:
+            accelerator.wait_for_everyone()
+            raise TrainingStopped(
+                f"stopped by SIGTERM after step {step} of {job.steps}; run it again to go on from there"
+            )
     bar.close()
     finish(job, ema, progress)
     if main:

@@ -1,7 +1,9 @@
 """The training loop: who learns, what is kept, and that interruptions and several processes leave no trace."""
 
 import csv
+import signal
 import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from stages.train import items
 from stages.train.items import EncodedClip, TrainingItems
 from stages.train.launch import adopt, launch_command, training_processes
 from stages.train.loop import division, train, with_dropped_captions
+from stages.train.stopping import TrainingStopped
 from tests.unit import tiny
 from tests.unit.tiny_training import SETTINGS, STEPS, Listener, environment, make_job, weights
 
@@ -79,6 +82,46 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(founda
     for name in ("loss.csv", "validation.csv"):
         assert Path("whole", name).read_text() == Path("halves", name).read_text()
     assert not Path("checkpoints/camera_lora").exists()
+
+
+def test_a_run_that_got_sigterm_keeps_its_step_and_goes_on_from_it(foundation):
+    whole = make_job(foundation, checkpoint_every=100)
+    train(whole, foundation, Path("whole"), Listener())
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(TrainingStopped, match="after step 2 of 4"):
+        train(make_job(foundation, checkpoint_every=100, stop_at=4), foundation, Path("halves"), Listener())
+    assert list(Path("checkpoints/camera_lora").iterdir()) and signal.getsignal(signal.SIGTERM) == before
+    listener = Listener()
+    resumed = make_job(foundation, checkpoint_every=100)
+    train(resumed, foundation, Path("halves"), listener)
+    assert min(step for step, _ in listener.heard) == 3
+    expected = weights(whole.network)
+    assert all(torch.equal(value, expected[key]) for key, value in resumed.network.state_dict().items())
+
+
+@pytest.mark.parametrize(("minutes", "steps_left"), [(None, 4), (1e-9, 2)])
+def test_a_checkpoint_is_also_due_after_minutes(foundation, minutes, steps_left):
+    settings = {"checkpoint_every": 100, "minutes": minutes}
+    with pytest.raises(KeyboardInterrupt):
+        train(make_job(foundation, fail_at=7, **settings), foundation, Path("out"), Listener())
+    listener = Listener()
+    train(make_job(foundation, **settings), foundation, Path("out"), listener)
+    assert len({step for step, _ in listener.heard}) == steps_left
+
+
+def test_sigterm_goes_on_to_the_launched_processes():
+    code = (
+        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); print('ready', flush=True); "
+        "time.sleep(60)"
+    )
+    launcher = (
+        "import sys; from stages.train.stopping import run_and_pass_sigterm_on as go\n"
+        "sys.exit(go([sys.executable, '-c', sys.argv[1]]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", launcher, code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.wait(60) == 7
 
 
 def test_the_best_weights_outlive_an_interruption(foundation):
