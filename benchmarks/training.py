@@ -46,7 +46,8 @@ from models.networks.networks import MotionControlNet
 from models.origins.official import SCHEDULER
 from models.origins.pocket import pocket_tokenizer
 from stages.params import load_params
-from stages.train.loop import DTYPES, Job, place_frozen, train
+from stages.run.device import DTYPES
+from stages.train.loop import Job, place_frozen, train
 
 PARAMS = Path(__file__).parents[1] / "profiles/pocket.yaml"
 STAGES = ("motion_controlnet", "object_lora")

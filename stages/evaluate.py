@@ -6,8 +6,6 @@ Writes metrics/evaluation.json and reports/evaluation/index.html with GIFs and c
 import json
 from typing import Any
 
-import torch
-
 from models.estimators import SECOND_TRACKER, PointTracker, load_estimator, load_tracker_of_generated
 from models.evaluation.experiment import PLAIN, START, Case, Method, generate_cases, guided
 from models.evaluation.measure import Measured, measure
@@ -41,6 +39,7 @@ from stages.evaluation.cases import (
 from stages.evaluation.distances import Distances, encoded, official_features
 from stages.params import Params, Split
 from stages.run.command import run_stage
+from stages.run.device import best_device, frozen_dtype
 from stages.run.memory import keep_freed_memory
 from stages.run.mlflow_runs import StageRun
 from stages.train.start import read_start
@@ -88,13 +87,15 @@ def load_pipeline(params: Params) -> ImageConductorPipeline:
     network = MotionControlNet.from_pretrained(MOTION_CONTROLNET)
     load_lora(network, "camera", CAMERA_LORA)
     load_lora(network, "object", OBJECT_LORA)
-    network.requires_grad_(False).eval()
+    device = best_device()
+    dtype = frozen_dtype(params.evaluate.precision, device)
+    network.requires_grad_(False).eval().to(dtype)
     video = params.video.model_dump(include={"width", "height", "frames", "fps"})
     pipe = ImageConductorPipeline.assemble(
-        Foundation.load(FOUNDATION), network, Settings(**video, **params.sampler.model_dump())
+        Foundation.load(FOUNDATION, dtype), network, Settings(**video, **params.sampler.model_dump())
     )
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+    return pipe.to(device)
 
 
 def start_pipeline(pipe: ImageConductorPipeline, params: Params) -> ImageConductorPipeline | None:
@@ -102,7 +103,7 @@ def start_pipeline(pipe: ImageConductorPipeline, params: Params) -> ImageConduct
     settings = params.motion_controlnet
     if settings.source is not None or settings.start is None:
         return None
-    network = read_start(settings.start).requires_grad_(False).eval()
+    network = read_start(settings.start).requires_grad_(False).eval().to(pipe.unet.dtype)
     start = ImageConductorPipeline.assemble(pipe.foundation, network, pipe.settings)
     start.set_progress_bar_config(disable=True)
     return start.to(pipe.device)

@@ -244,6 +244,7 @@ class FoundationParams(Section):
 
 class LatentsParams(Section):
     batch_size: Count
+    precision: Precision
 
 
 class GuidanceParams(Section):
@@ -323,6 +324,7 @@ class EvaluateParams(Section):
     inception_weights: str | None
     i3d_weights: str | None
     batch_size: Count
+    precision: Precision
 
 
 class PersonalLoraParams(Section):

@@ -56,7 +56,7 @@ class Distances:
         """Take in a generated video (T, H, W, 3) uint8. `picture`: id of the clip whose first frame it moves."""
         self.pictures.add(picture)
         latents = encoded(self.foundation, video).transpose(0, 1)
-        self.made["frechet_codec"].append(codec_features(latents).cpu().numpy()[None])
+        self.made["frechet_codec"].append(codec_features(latents.float()).cpu().numpy()[None])
         for name, features in self.official.items():
             self.made[name].append(features([video]))
 

@@ -26,7 +26,8 @@ from models.lora.sets import Switch
 from models.networks.foundation import Foundation
 from models.networks.gradient_checkpointing import checkpoint_blocks
 from models.networks.networks import MotionControlNet
-from stages.params import ParamsError, Precision, TrainingParams
+from stages.params import ParamsError, TrainingParams
+from stages.run.device import DTYPES
 from stages.run.memory import keep_freed_memory
 from stages.train.checkpoint import Checkpoint, Progress, training_key
 from stages.train.items import TrainingItems
@@ -35,7 +36,6 @@ from stages.train.validation import Validation
 
 CHECKPOINTS = Path("checkpoints")
 WARMUP_SHARE = 0.05
-DTYPES: dict[Precision, torch.dtype] = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Listener(Protocol):

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from models.evaluation.experiment import Case, Method, generate_cases
 from stages.data.curated import CuratedClip
 from stages.data.tables import ContractError
 from stages.evaluation import cases, distances
 from stages.evaluation.distances import Distances
 from stages.params import load_params
+from stages.run.device import frozen_dtype
 from tests.unit import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +95,36 @@ def test_too_few_test_clips_are_joined_by_all_others_but_the_animated(world, mon
     monkeypatch.setattr(distances, "curated_clips", lambda split, subset=None: [clip(0), clip(1)])
     with pytest.raises(ContractError, match="add videos"):
         measured.entries()
+
+
+def test_pictures_and_latents_go_to_the_device_of_the_codec():
+    foundation = tiny.pipeline().foundation
+    foundation.vae.to("meta")  # a device that is not the CPU; without the move, the codec is given CPU tensors
+    seen = []
+    for part in (foundation.vae.encoder, foundation.vae.post_quant_conv):
+        part.register_forward_pre_hook(lambda module, given: seen.append(given[0].device.type))
+    distances.encoded(foundation, np.zeros((2, 16, 24, 3), np.uint8))
+    foundation.decode(torch.zeros(1, tiny.CHANNELS, 1, 4, 6))
+    assert seen == ["meta", "meta"]
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", torch.float32), ("cuda", torch.bfloat16)])
+def test_frozen_networks_compute_in_less_than_float32_on_gpus_only(device, dtype):
+    assert frozen_dtype("bf16", torch.device(device)) == dtype
+    assert frozen_dtype("no", torch.device(device)) == torch.float32
+
+
+def test_videos_of_bf16_networks_are_near_those_of_float32():
+    size = (tiny.CHANNELS, 4, 6)
+    path = np.linspace((6, 8), (16, 8), tiny.FRAMES, dtype=np.float32)[:, None]
+    frame = np.zeros((tiny.HEIGHT, tiny.WIDTH, 3), np.uint8)
+    case = Case("picture", "line", frame, torch.randn(size), torch.randn(24, tiny.TEXT), path, 0)
+    made = []
+    for dtype in (torch.float32, torch.bfloat16):
+        pipe = tiny.pipeline().to(dtype)
+        [(_, video)] = generate_cases(pipe, [case], Method("object_lora_1.1", "object", 1.1), 0, 1)
+        made.append(video.astype(int))
+    assert 0 < np.abs(made[0] - made[1]).mean() < 12
 
 
 def test_pictures_are_encoded_in_the_precision_of_the_codec():
