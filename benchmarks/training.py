@@ -131,7 +131,11 @@ class EncodedClips(Dataset):
         item = self.raw[index]
         del item["video"], item["caption"]
         latents = torch.from_numpy(self.latents[index]).float()
-        return item | {"latents": latents.transpose(0, 1).contiguous(), "text": torch.from_numpy(self.text).float()}
+        return item | {
+            "latents": latents.transpose(0, 1).contiguous(),
+            "text": torch.from_numpy(self.text).float(),
+            "drop_caption": torch.tensor(False),
+        }
 
 
 def encode(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:

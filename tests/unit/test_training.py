@@ -23,7 +23,7 @@ from models.sampling.branches import Guidance
 from models.sampling.guided_training import sample_with_guidance
 from stages import motion_controlnet
 from stages.params import ParamsError, load_params
-from stages.train import items
+from stages.train import items, launch
 from stages.train.items import EncodedClip, TrainingItems
 from stages.train.launch import adopt, launch_command, training_processes
 from stages.train.loop import division, train, with_dropped_captions
@@ -107,6 +107,16 @@ def test_a_checkpoint_is_also_due_after_minutes(foundation, minutes, steps_left)
     listener = Listener()
     train(make_job(foundation, **settings), foundation, Path("out"), listener)
     assert len({step for step, _ in listener.heard}) == steps_left
+
+
+def test_a_batch_that_the_processes_cannot_share_is_told_once_before_they_start(monkeypatch):
+    params = load_params(ROOT / "profiles/paper.yaml")
+    params = params.model_copy(update={"compute": params.compute.model_copy(update={"training_processes": 3})})
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(launch, "load_params", lambda: params)
+    monkeypatch.setattr(launch, "run_and_pass_sigterm_on", lambda command: pytest.fail("processes were started"))
+    with pytest.raises(SystemExit, match="batch_size 64 must be a multiple of 3 processes"):
+        launch.run_training_stage("camera_lora", Path("out"), lambda params, run: None)
 
 
 def test_sigterm_goes_on_to_the_launched_processes():
