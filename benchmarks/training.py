@@ -46,7 +46,8 @@ from models.networks.networks import MotionControlNet
 from models.origins.official import SCHEDULER
 from models.origins.pocket import pocket_tokenizer
 from stages.params import load_params
-from stages.train.loop import DTYPES, Job, place_frozen, train
+from stages.run.device import DTYPES
+from stages.train.loop import Job, place_frozen, train
 
 PARAMS = Path(__file__).parents[1] / "profiles/pocket.yaml"
 STAGES = ("motion_controlnet", "object_lora")
@@ -130,7 +131,11 @@ class EncodedClips(Dataset):
         item = self.raw[index]
         del item["video"], item["caption"]
         latents = torch.from_numpy(self.latents[index]).float()
-        return item | {"latents": latents.transpose(0, 1).contiguous(), "text": torch.from_numpy(self.text).float()}
+        return item | {
+            "latents": latents.transpose(0, 1).contiguous(),
+            "text": torch.from_numpy(self.text).float(),
+            "drop_caption": torch.tensor(False),
+        }
 
 
 def encode(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:

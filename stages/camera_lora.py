@@ -30,7 +30,7 @@ def run(params: Params, tracker: Listener) -> None:
         network,
         parameters,
         items,
-        Validation("camera", params, settings, settings.single_stroke_share),
+        Validation("camera", params, settings, "camera", settings.single_stroke_share),
         save=lambda: save_lora(network, "camera", CAMERA_LORA),
         shaped_by=shaping(run, "camera"),
     )

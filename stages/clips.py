@@ -29,7 +29,7 @@ from stages.data.arrays import write_poses
 from stages.data.items import ItemFolder, item_id, recipe, remove_leftovers, write_atomically
 from stages.data.paths import clips_folder, poses_folder, videos_folder
 from stages.data.tables import CLIPS, read_manifest, write_table
-from stages.params import Params, Split
+from stages.params import ClipsParams, Params, Split
 from stages.run.code import code_of
 from stages.run.command import run_stage
 from stages.run.compute import map_items
@@ -105,7 +105,7 @@ def run(split: Split, params: Params) -> None:
         source, target = (kept, dropped) if clip_id in unwanted else (dropped, kept)
         if source.has(clip_id):
             os.replace(source.path(clip_id), target.path(clip_id))
-    rows = _table(manifest, found, reasons | unwanted, rules, params.clips.held_out)
+    rows = _table(manifest, found, reasons | unwanted, rules, params.clips)
     write_table(folder / "clips.parquet", rows, CLIPS)
 
 
@@ -180,7 +180,7 @@ def _read(measured: ItemFolder, item: str) -> list[Entry]:
 
 
 def _table(
-    manifest: pd.DataFrame, found: dict[str, list[Entry]], reasons: Reasons, rules: Rules, held_out: float
+    manifest: pd.DataFrame, found: dict[str, list[Entry]], reasons: Reasons, rules: Rules, settings: ClipsParams
 ) -> list[dict[str, Any]]:
     """One row for each clip, and one for each video that has none."""
     rows: list[dict[str, Any]] = []
@@ -198,7 +198,7 @@ def _table(
                 measures
                 | {"video": row.video, "clip_id": entry.clip_id, "status": "dropped" if reason else "kept"}
                 | {"step": step, "reason": reason, "camera": class_of(entry.facts, rules) if measured else None}
-                | {"subset": subset_of(row.content, held_out) if row.content else None}
+                | {"subset": subset_of(row.content, settings.held_out, settings.validation) if row.content else None}
             )
     return rows
 

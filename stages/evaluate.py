@@ -1,12 +1,10 @@
-"""CamMC, ObjMC, leakage, fidelity and distances on held-out pictures (Sec 3, App C.2): `python -m stages.evaluate`.
+"""CamMC, ObjMC, leakage, fidelity and distances on test pictures (Sec 3, App C.2): `python -m stages.evaluate`.
 
 Writes metrics/evaluation.json and reports/evaluation/index.html with GIFs and contact sheets.
 """
 
 import json
 from typing import Any
-
-import torch
 
 from models.estimators import SECOND_TRACKER, PointTracker, load_estimator, load_tracker_of_generated
 from models.evaluation.experiment import PLAIN, START, Case, Method, generate_cases, guided
@@ -41,12 +39,13 @@ from stages.evaluation.cases import (
 from stages.evaluation.distances import Distances, encoded, official_features
 from stages.params import Params, Split
 from stages.run.command import run_stage
+from stages.run.device import best_device, frozen_dtype
 from stages.run.memory import keep_freed_memory
 from stages.run.mlflow_runs import StageRun
 from stages.train.start import read_start
 
 REAL_SPLIT: dict[str, Split] = {"cam_mc": "camera", "obj_mc": "mixed"}
-COMPARED_WITH_REAL = {("cam_mc", "camera_lora"), ("obj_mc", "object_lora")}
+COMPARED_WITH_REAL = {("scenes", "camera_lora"), ("obj_mc", "object_lora")}  # both on pictures of the mixed split
 
 
 def run(params: Params, tracker: StageRun) -> dict[str, Any]:
@@ -88,13 +87,15 @@ def load_pipeline(params: Params) -> ImageConductorPipeline:
     network = MotionControlNet.from_pretrained(MOTION_CONTROLNET)
     load_lora(network, "camera", CAMERA_LORA)
     load_lora(network, "object", OBJECT_LORA)
-    network.requires_grad_(False).eval()
+    device = best_device()
+    dtype = frozen_dtype(params.evaluate.precision, device)
+    network.requires_grad_(False).eval().to(dtype)
     video = params.video.model_dump(include={"width", "height", "frames", "fps"})
     pipe = ImageConductorPipeline.assemble(
-        Foundation.load(FOUNDATION), network, Settings(**video, **params.sampler.model_dump())
+        Foundation.load(FOUNDATION, dtype), network, Settings(**video, **params.sampler.model_dump())
     )
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+    return pipe.to(device)
 
 
 def start_pipeline(pipe: ImageConductorPipeline, params: Params) -> ImageConductorPipeline | None:
@@ -102,7 +103,7 @@ def start_pipeline(pipe: ImageConductorPipeline, params: Params) -> ImageConduct
     settings = params.motion_controlnet
     if settings.source is not None or settings.start is None:
         return None
-    network = read_start(settings.start).requires_grad_(False).eval()
+    network = read_start(settings.start).requires_grad_(False).eval().to(pipe.unet.dtype)
     start = ImageConductorPipeline.assemble(pipe.foundation, network, pipe.settings)
     start.set_progress_bar_config(disable=True)
     return start.to(pipe.device)
@@ -143,21 +144,21 @@ def sample(
                 rows.append(measure(case, video, trackers, camera=method.mode == "camera"))
                 shown.keep(key, method.name, case, video)
                 if (key, method.name) in COMPARED_WITH_REAL:
-                    distances.add(video)
+                    distances.add(case.picture, video)
     return results, shown
 
 
 def floors(
     foundation: Foundation, split: Split, trackers: dict[str, PointTracker], params: Params
 ) -> dict[str, list[Measured]]:
-    """Measure held-out clips against their own tracks: the clips themselves, and the clips through the codec."""
+    """Measure test clips against their own tracks: the clips themselves, and the clips through the codec."""
     measured: dict[str, list[Measured]] = {"real": [], "codec": []}
     for case, frames in real_clips(split, params):
         decoded = to_uint8(foundation.decode(encoded(foundation, frames).transpose(0, 1)[None]))[0]
         for name, video in (("real", frames), ("codec", decoded)):
             measured[name].append(measure(case, video, trackers, camera=False))
     if not measured["real"]:
-        raise ContractError(f"data/sparse_flows/{split}: no held-out clip whose strokes stay visible; add videos")
+        raise ContractError(f"data/sparse_flows/{split}: no test clip whose strokes stay visible; add videos")
     return measured
 
 

@@ -1,46 +1,77 @@
 """VAE latents and text embeddings of the curated clips, encoded once: `python -m stages.latents --split mixed`.
 
 data/latents/<split>/<clip_id>.safetensors holds `latents` (T, C, h, w) float16, scaled, and `text` (L, D) float16.
+Clips are spread over GPUs and machines as `params.compute` says.
 """
 
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
-from tqdm import tqdm
 
-from models.networks.foundation import Foundation
+from models.networks.foundation import Encoders
 from models.video.read import read_video
 from stages.data.curated import CuratedClip, curated_clips
 from stages.data.items import content_hash, recipe, write_atomically
 from stages.data.paths import FOUNDATION, latents_folder
-from stages.params import Params, Split
+from stages.data.tables import ContractError
+from stages.params import LatentsParams, Params, Split
 from stages.run.code import code_of
 from stages.run.command import run_stage
+from stages.run.compute import map_items
+from stages.run.device import best_device, frozen_dtype
+
+
+@dataclass(frozen=True)
+class LatentJob:
+    """One clip to encode, and the file to write. `weights` is the hash of the foundation: no worker uses an old one."""
+
+    clip: CuratedClip
+    file: Path
+    settings: LatentsParams
+    weights: str
 
 
 def run(split: Split, params: Params) -> None:
-    folder = latents_folder(split)
+    folder, weights = latents_folder(split), content_hash(FOUNDATION / "weights.json")
     clips = {clip.clip_id: clip for clip in curated_clips(split)}
-    folder.prepare(sorted(clips), recipe(code_of(encode_clip), weights=content_hash(FOUNDATION / "weights.json")))
+    folder.prepare(sorted(clips), recipe(code_of(encode_clip), weights=weights, precision=params.latents.precision))
     missing = [clip for clip_id, clip in clips.items() if not _is_encoded(folder.path(clip_id), clip.caption)]
-    if not missing:
-        return
-    base = Foundation.load(FOUNDATION).to("cuda" if torch.cuda.is_available() else "cpu")
-    for clip in tqdm(missing, desc=f"latents@{split}", unit="clip"):
-        write_atomically(folder.path(clip.clip_id), encode_clip(clip, base, params.latents.batch_size))
+    jobs = [LatentJob(clip, folder.path(clip.clip_id), params.latents, weights) for clip in missing]
+    for _ in map_items(write_latents, jobs, params.compute, f"latents@{split}", _crashed, one_per_accelerator=True):
+        pass
 
 
-def encode_clip(clip: CuratedClip, base: Foundation, batch_size: int) -> bytes:
-    """The safetensors file of one clip, with the caption as metadata; `batch_size` frames at once."""
+def write_latents(job: LatentJob) -> None:
+    """Encode a clip with this process's foundation and write its file."""
+    device = best_device()
+    encoders = _encoders(job.weights, device, frozen_dtype(job.settings.precision, device))
+    write_atomically(job.file, encode_clip(job.clip, encoders, job.settings.batch_size))
+
+
+def encode_clip(clip: CuratedClip, encoders: Encoders, batch_size: int) -> bytes:
+    """The safetensors file of one clip, with the caption as metadata; `batch_size` frames are encoded at once."""
     frames = torch.from_numpy(read_video(clip.video)[0]).permute(0, 3, 1, 2) / 255
-    parts = [base.encode_images(part.to(base.vae.device)) for part in frames.split(batch_size)]
+    parts = [encoders.encode_images(part) for part in frames.split(batch_size)]
     data = {
         "latents": torch.cat(parts).half().cpu().contiguous(),
-        "text": base.encode_text([clip.caption])[0].half().cpu().contiguous(),
+        "text": encoders.encode_text([clip.caption])[0].half().cpu().contiguous(),
     }
     return save(data, {"caption": clip.caption})
+
+
+@cache
+def _encoders(weights: str, device: torch.device, dtype: torch.dtype) -> Encoders:
+    return Encoders.load(FOUNDATION, dtype).to(device)
+
+
+def _crashed(job: LatentJob) -> None:
+    raise ContractError(
+        f"{job.clip.video}: encoding it ended its process, perhaps for lack of memory; lower latents.batch_size"
+    )
 
 
 def _is_encoded(path: Path, caption: str) -> bool:

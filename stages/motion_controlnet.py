@@ -29,7 +29,7 @@ def run(params: Params, tracker: Listener) -> None:
         network,
         list(network.parameters()),
         TrainingItems("mixed", params, settings, lambda item: stroke_kind_by_step(item, settings)),
-        Validation("mixed", params, settings),
+        Validation("mixed", params, settings, "controlnet"),
         save=lambda: network.save_pretrained(MOTION_CONTROLNET),
         shaped_by=shaping(run, "mixed"),
         patient_until=settings.dense_steps + settings.sparse_warmup_steps,

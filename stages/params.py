@@ -145,6 +145,13 @@ class ClipsParams(Section):
     camera: CameraParams
     drop_share: PerSplit[Share]
     held_out: Share
+    validation: Share
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self):
+        if self.held_out + self.validation > 1:
+            raise ValueError(f"held_out ({self.held_out}) and validation ({self.validation}) exceed 1 together")
+        return self
 
     def flow_options(self) -> dict[str, Any]:
         """What the flow estimator's `load` is given."""
@@ -238,12 +245,22 @@ class FoundationParams(Section):
 
 class LatentsParams(Section):
     batch_size: Count
+    precision: Precision
+
+
+class GuidanceParams(Section):
+    """l_cfg, from 1; l_trajs of Eq. 5, where null is plain guidance; the rescaling of a guided prediction."""
+
+    scale: Annotated[float, Field(ge=1)]
+    trajectory_scale: float | None
+    rescale: Share
 
 
 class ValidationParams(Section):
     every: Count
     clips: Count
     sampler_steps: Count
+    guidance: GuidanceParams
     patience: Count | None
 
 
@@ -253,11 +270,13 @@ class TrainingParams(Section):
     source: str | None
     seed: Seed
     batch_size: Count
+    caption_dropout: Share
     learning_rate: Positive
     timestep_power: Positive
     ema_decay: Share
     max_grad_norm: Positive
     checkpoint_every: Count
+    checkpoint_every_minutes: Positive | None
     mixed_precision: Precision
     micro_batch_size: Count
     gradient_checkpointing: bool
@@ -306,6 +325,7 @@ class EvaluateParams(Section):
     inception_weights: str | None
     i3d_weights: str | None
     batch_size: Count
+    precision: Precision
 
 
 class PersonalLoraParams(Section):

@@ -12,7 +12,7 @@ selection   which clips are kept
 captioning  one caption from those of several frames
 sparse      choose a few tracks, by motion intensity
 report      the page about all that, with pictures
-subset      training or evaluation, by source video
+subset      training, validation or test, by source video
 """
 
 from models.torchvision_ops import prepare_torchvision

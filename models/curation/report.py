@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from models.curation.subset import SUBSETS
 from models.page import render_page
 
 STEPS = {
@@ -67,8 +68,7 @@ def split_figures(rows: pd.DataFrame) -> dict[str, Any]:
         "funnel": funnel,
         "kept": len(kept),
         "hours": {"source": _hours(rows["seconds"]), "kept": _hours(kept["clip_seconds"])},
-        "train": int((kept["subset"] == "train").sum()),
-        "eval": int((kept["subset"] == "eval").sum()),
+        **{subset: int((kept["subset"] == subset).sum()) for subset in SUBSETS},
         "camera": {str(name): int(count) for name, count in kept["camera"].value_counts().sort_index().items()},
         **{name: _spread(kept[name]) for name in ("motion_score", "strength", "object_share", "clip_seconds")},
     }

@@ -15,7 +15,7 @@ from models.evaluation.measure import Measured, Motion
 from models.metrics import Following, still_error
 
 Results = Mapping[str, Mapping[str, list[Measured]]]
-FLOORS = ("real", "codec")  # rows for real held-out clips; they are no methods
+FLOORS = ("real", "codec")  # rows for real test clips; they are no methods
 
 
 class TrackerPair(NamedTuple):

@@ -5,18 +5,19 @@ theta_mixed = theta_0 + sg[dtheta_cam] + dtheta_obj      `train_only(network, "o
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
-from torch import nn
+from torch import Tensor, nn
 
 from models.modes import Lora
 from models.networks.networks import MotionControlNet
 
+Switch = Callable[[Lora | None], None]  # lets one LoRA of a network act, or none: theta_0
 TARGETS = (
     "to_q to_k to_v to_out.0 conv proj proj_in proj_out time_emb_proj linear_1 linear_2 ff.net.2 conv_shortcut "
     "controlnet_cond_embedding conv_in conv1 conv2 controlnet_mid_block"
@@ -51,16 +52,64 @@ def train_only(network: MotionControlNet, name: Lora) -> list[nn.Parameter]:
 
 
 @torch.no_grad()
-def fold_lora(network: MotionControlNet, name: Lora) -> None:
+def fold_lora(network: MotionControlNet, name: Lora) -> list[Tensor]:
     """Merge a frozen LoRA into the weights that it adapts (W + A B^T). The network is the same up to rounding.
 
     This makes training the other LoRA cheaper: the folded LoRA adds no computation. Its A and B stay in memory because
     Eq. 4 reads them, but they are inactive.
+
+    Returns:
+        The weights W as they were, in the order of `lora_layers`.
     """
     others = [known for known in network.active_adapters() if known != name]
+    before = []
     for layer in lora_layers(network):
-        layer.get_base_layer().weight += layer.get_delta_weight(name)
+        weight = layer.get_base_layer().weight
+        before.append(weight.detach().clone())
+        weight += layer.get_delta_weight(name)
     network.set_adapters(others)
+    return before
+
+
+@contextmanager
+def unfolded(network: MotionControlNet, name: Lora, weights: Sequence[Tensor]) -> Iterator[Switch]:
+    """For a while, LoRA `name` acts on theta_0 alone, as it does when videos are sampled.
+
+    Args:
+        name: the LoRA in training.
+        weights: of theta_0, from `fold_lora`; on any device.
+
+    Yields:
+        A switch between LoRA `name` and theta_0. Afterwards the network is what it was, bit for bit.
+    """
+    layers = lora_layers(network)
+
+    def switch(lora: Lora | None) -> None:
+        for layer in layers:
+            layer.set_scale(name, 0.0 if lora is None else 1.0)
+
+    with swapped(layers, weights):
+        try:
+            yield switch
+        finally:
+            switch(name)
+
+
+@contextmanager
+def swapped(layers: Sequence[LoraLayer], weights: Sequence[Tensor]) -> Iterator[None]:
+    """Put weights, from any device, in place of the layers' own for a while."""
+    own = [layer.get_base_layer().weight.data for layer in layers]
+    put_weights(layers, [weight.to(mine.device) for weight, mine in zip(weights, own, strict=True)])
+    try:
+        yield
+    finally:
+        put_weights(layers, own)
+
+
+def put_weights(layers: Sequence[LoraLayer], weights: Sequence[Tensor]) -> None:
+    """Let the layers that LoRAs lie beside have these weights."""
+    for layer, weight in zip(layers, weights, strict=True):
+        layer.get_base_layer().weight.data = weight
 
 
 def load_lora(network: MotionControlNet, name: Lora, folder: str | Path) -> None:

@@ -30,8 +30,55 @@ class FoundationError(UserError):
     """A foundation folder that cannot be used; the message names the part and the remedy."""
 
 
+class _Encoding:
+    """Pictures and texts as a foundation's networks take them."""
+
+    vae: Codec
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+
+    @torch.no_grad()
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in 0..1 to scaled latents (B, C, h, w); the mode, not a sample.
+
+        The pictures may be on any device. The latents are on the codec's.
+        """
+        moments = self.vae.encode(images.to(self.vae.device, self.vae.dtype) * 2 - 1).latent_dist
+        return moments.mode() * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def encode_text(self, prompts: list[str]) -> Tensor:
+        """Prompts to embeddings (B, L, D)."""
+        return embed_text(self.tokenizer, self.text_encoder, prompts)
+
+
 @dataclass
-class Foundation:
+class Encoders(_Encoding):
+    """The codec and the text encoder of a foundation folder, without the networks of the diffusion model."""
+
+    vae: Codec
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+
+    @classmethod
+    def load(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> "Encoders":
+        """Read both from a foundation folder; the codec computes in `dtype`, the text encoder in float32."""
+        folder = Path(folder)
+        text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", use_safetensors=True)
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        encoders = cls(load_codec(folder / "vae", dtype), text_encoder, tokenizer)
+        for network in (encoders.vae, encoders.text_encoder):
+            network.requires_grad_(False).eval()
+        return encoders
+
+    def to(self, device: torch.device | str) -> "Encoders":
+        self.vae.to(device)
+        self.text_encoder.to(device)
+        return self
+
+
+@dataclass
+class Foundation(_Encoding):
     """The networks around the motion ControlNet; all frozen, in eval mode."""
 
     unet: MotionUNet
@@ -98,22 +145,11 @@ class Foundation:
         return codec_factor(self.vae)
 
     @torch.no_grad()
-    def encode_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in 0..1 to scaled latents (B, C, h, w); the mode, not a sample."""
-        moments = self.vae.encode(images.to(self.vae.dtype) * 2 - 1).latent_dist
-        return moments.mode() * self.vae.config.scaling_factor
-
-    @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, C, T, h, w) to frames (B, T, 3, H, W) in 0..1, one frame at a time in memory."""
-        scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        scaled = latents.to(self.vae.device, self.vae.dtype) / self.vae.config.scaling_factor
         frames = [self.vae.decode(frame, return_dict=False)[0] for frame in scaled.unbind(2)]
         return ((torch.stack(frames, 1) + 1) / 2).clamp(0, 1)
-
-    @torch.no_grad()
-    def encode_text(self, prompts: list[str]) -> Tensor:
-        """Prompts to embeddings (B, L, D)."""
-        return embed_text(self.tokenizer, self.text_encoder, prompts)
 
 
 def embed_text(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: list[str]) -> Tensor:

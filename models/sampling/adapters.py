@@ -1,7 +1,7 @@
 """Switching the motion ControlNet between theta_0, theta_cam and theta_obj (Sec 2.4) for sampling."""
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -9,7 +9,7 @@ from diffusers.utils.peft_utils import recurse_remove_peft_layers
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from models.lora.sets import lora_layers
+from models.lora.sets import Switch, lora_layers, put_weights, swapped
 from models.modes import LORAS, Lora
 from models.networks.networks import MotionControlNet
 
@@ -38,7 +38,7 @@ def use_lora(network: MotionControlNet, name: Lora | None) -> None:
 
 
 @contextmanager
-def fused_loras(network: MotionControlNet, names: Collection[Lora | None]) -> Iterator[Callable[[Lora | None], None]]:
+def fused_loras(network: MotionControlNet, names: Collection[Lora | None]) -> Iterator[Switch]:
     """Fuse each LoRA into a copy of the weights, and yield a switch between these copies and theta_0.
 
     The switch takes no time. Each LoRA takes memory for one copy of the adapted weights. Afterwards the weights are the
@@ -49,7 +49,7 @@ def fused_loras(network: MotionControlNet, names: Collection[Lora | None]) -> It
     weights |= {name: fused_weights(layers, {name: 1.0}) for name in names if name is not None}
     silence(network)
     with swapped(layers, weights[None]):
-        yield lambda name: _put(layers, weights[name])
+        yield lambda name: put_weights(layers, weights[name])
 
 
 def fused_weights(layers: Sequence[LoraLayer], scales: Mapping[str, float]) -> list[Tensor]:
@@ -62,17 +62,6 @@ def fused_weights(layers: Sequence[LoraLayer], scales: Mapping[str, float]) -> l
                 weight = weight + scale * layer.get_delta_weight(name).to(weight.dtype)
         fused.append(weight)
     return fused
-
-
-@contextmanager
-def swapped(layers: Sequence[LoraLayer], weights: Sequence[Tensor]) -> Iterator[None]:
-    """Replace the layers' weights within the context."""
-    own = [layer.get_base_layer().weight.data for layer in layers]
-    _put(layers, weights)
-    try:
-        yield
-    finally:
-        _put(layers, own)
 
 
 def silence(network: nn.Module) -> None:
@@ -90,8 +79,3 @@ def without_loras(network: Network) -> Network:
     del bare.peft_config
     bare._hf_peft_config_loaded = False
     return bare
-
-
-def _put(layers: Sequence[LoraLayer], weights: Sequence[Tensor]) -> None:
-    for layer, weight in zip(layers, weights, strict=True):
-        layer.get_base_layer().weight.data = weight

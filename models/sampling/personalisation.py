@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from models.errors import LONGEST_NAME, SHOWN_PROBLEMS, UserError
+from models.lora.sets import lora_layers, swapped
 from models.networks.codec import Codec
 from models.networks.networks import MotionUNet
-from models.sampling.adapters import fused_weights, lora_layers, silence, swapped
+from models.sampling.adapters import fused_weights, silence
 
 LDM_UNET, LDM_TEXT = "model.diffusion_model.", "cond_stage_model.transformer."
 

@@ -29,7 +29,7 @@ class CuratedClip:
 
 
 def curated_clips(split: Split, subset: Subset | None = None) -> list[CuratedClip]:
-    """The kept clips of a split, in order of `clip_id`; with `subset` only those for training or for evaluation.
+    """The kept clips of a split, in order of `clip_id`; with `subset` only those of it.
 
     Raises:
         ContractError: a table or a part of a clip is missing, or not what its contract says.

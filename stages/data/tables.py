@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.curation.subset import SUBSETS
 from models.errors import UserError
 from stages.data.items import write_atomically
 from stages.data.paths import clips_folder, videos_folder
@@ -68,7 +69,7 @@ CLIPS = Table(
             _column("status", _STRING),
             _column("step", _STRING, null=True),  # that dropped it; null if it is kept
             _column("reason", _STRING),
-            _column("subset", _STRING, null=True),  # train | eval; null if the video has no file
+            _column("subset", _STRING, null=True),  # train | validation | test; null if the video has no file
             _column("motion_score", _FLOAT, null=True),
             _column("scene_start", _INT, null=True),
             _column("scene_end", _INT, null=True),  # exclusive
@@ -123,7 +124,7 @@ CLIPS = Table(
             .isna()
             .any(axis=1)
         ),
-        "subset is train or eval": lambda rows: ~rows["subset"].isin(["train", "eval"]) & rows["subset"].notna(),
+        "subset is train, validation or test": lambda rows: ~rows["subset"].isin(SUBSETS) & rows["subset"].notna(),
     },
 )
 

@@ -1,4 +1,7 @@
-"""The evaluation's cases: held-out pictures with the twenty trajectories, and held-out clips with their own tracks."""
+"""The evaluation's cases: test pictures with the twenty trajectories, and test clips with their own tracks.
+
+Every picture and clip is of the subset `test`: training and the choice of weights never see it.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,15 +25,15 @@ BACKGROUND_POINTS, BODY_POINTS = 12, 6  # points that are followed, at most; mor
 
 
 class ObjectScene(NamedTuple):
-    """A held-out clip's first frame as a case without strokes, and the object it shows."""
+    """A test clip's first frame as a case without strokes, and the object it shows."""
 
     case: Case
     found: MovingObject
 
 
 def camera_cases(params: Params) -> list[Case]:
-    """Every camera trajectory on the first frames of held-out camera clips."""
-    pictures = [_picture(clip, "camera") for clip in held_out("camera", params.evaluate.images)]
+    """Every camera trajectory on the first frames of test clips of the camera split."""
+    pictures = [_picture(clip, "camera") for clip in tested_clips("camera")[: params.evaluate.images]]
     return [
         replace(picture, trajectory=name, wanted=_camera(name, params), number=number)
         for number, (picture, name) in enumerate((p, name) for p in pictures for name in camera_names())
@@ -38,14 +41,16 @@ def camera_cases(params: Params) -> list[Case]:
 
 
 def object_scenes(params: Params) -> list[ObjectScene]:
-    """The first held-out mixed clips that show a moving object. Raises ContractError if none does."""
+    """The first test clips of the mixed split that show a moving object. Raises ContractError if none does."""
     scenes: list[ObjectScene] = []
-    for clip in held_out("mixed", None):
+    for clip in tested_clips("mixed"):
+        if len(scenes) == params.evaluate.images:
+            break
         found = find_object(*read_tracks(clip.tracks), params.tracks.grid, params.video.height)
-        if found is not None and len(scenes) < params.evaluate.images:
+        if found is not None:
             scenes.append(ObjectScene(replace(_picture(clip, "mixed"), number=100 * len(scenes)), found))
     if not scenes:
-        raise ContractError("data/tracks/mixed: no held-out clip has an object that moves against the camera")
+        raise ContractError("data/tracks/mixed: no test clip has an object that moves against the camera")
     return scenes
 
 
@@ -71,8 +76,11 @@ def scene_cases(scenes: list[ObjectScene], params: Params) -> list[Case]:
 
 
 def real_clips(split: Split, params: Params) -> Iterator[tuple[Case, np.ndarray]]:
-    """Held-out clips whose drawn strokes stay visible: the clip's own paths as a case, and the clip's frames."""
-    for clip in held_out(split, None):
+    """Test clips whose drawn strokes stay visible: a case whose wanted paths are the clip's own, and its frames.
+
+    As many at most as a method has videos in the table beside them.
+    """
+    for clip in tested_clips(split)[: params.evaluate.images * len(camera_names())]:
         tracks, visibility = (part[: params.video.frames] for part in read_tracks(clip.tracks))
         chosen = [n for n in read_draws(clip.draws)[0] if n >= 0 and visibility[:, n].all()]
         if chosen:
@@ -80,12 +88,12 @@ def real_clips(split: Split, params: Params) -> Iterator[tuple[Case, np.ndarray]
             yield replace(_picture(clip, split), wanted=tracks[:, chosen]), frames
 
 
-def held_out(split: Split, count: int | None) -> list[CuratedClip]:
-    """The first `count` held-out clips of a split. Raises ContractError if there is none."""
-    clips = curated_clips(split, "eval")
+def tested_clips(split: Split) -> list[CuratedClip]:
+    """The test clips of a split, in the order in which the evaluation takes them. Raises ContractError if none."""
+    clips = curated_clips(split, "test")
     if not clips:
-        raise ContractError(f"data/clips/{split}: no held-out clip; add videos or raise clips.held_out")
-    return clips[:count]
+        raise ContractError(f"data/clips/{split}: no clip for the test; add videos or raise clips.held_out")
+    return clips
 
 
 def spread(points: np.ndarray, count: int) -> np.ndarray:
@@ -133,7 +141,8 @@ def _camera(name: str, params: Params) -> np.ndarray:
 def _picture(clip: CuratedClip, split: Split) -> Case:
     latents, text = read_latents(latents_folder(split).path(clip.clip_id))
     frame = read_video(clip.video)[0][0]
-    return Case(clip.clip_id, "", frame, latents[0], text, np.zeros((0, 0, 2), np.float32), 0)
+    # copies: a view would keep all frames of the clip in memory for as long as the case lives
+    return Case(clip.clip_id, "", frame.copy(), latents[0].clone(), text, np.zeros((0, 0, 2), np.float32), 0)
 
 
 def _thinned(points: np.ndarray, count: int) -> np.ndarray:

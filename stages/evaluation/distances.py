@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.curation.subset import Subset
 from models.evaluation.features import LEAST_FRAMES, Features, I3DFeatures, InceptionFeatures, codec_features
 from models.metrics import frechet_distance
 from models.networks.foundation import Foundation
@@ -12,9 +13,12 @@ from models.video.read import read_video
 from stages.data.arrays import read_latents
 from stages.data.curated import CuratedClip, curated_clips
 from stages.data.paths import latents_folder
-from stages.params import SPLITS, Params, ParamsError, Split
+from stages.data.tables import ContractError
+from stages.params import Params, ParamsError, Split
 
-MOST_REAL_CLIPS = 5000  # real clips, at most, as in the paper; more gives steadier distances and takes longer
+FEWEST_REAL_CLIPS = 2  # that have a covariance
+MOST_REAL_CLIPS = 5000  # as many as the paper's distances
+REFERENCE: Split = "mixed"  # the split whose clips are the real ones; the videos compared move its pictures
 
 
 def official_features(params: Params) -> dict[str, Features]:
@@ -46,11 +50,13 @@ class Distances:
     def __init__(self, foundation: Foundation, official: dict[str, Features], params: Params):
         self.foundation, self.official, self.params = foundation, official, params
         self.made: dict[str, list[np.ndarray]] = {name: [] for name in ("frechet_codec", *official)}
+        self.pictures: set[str] = set()
 
-    def add(self, video: np.ndarray) -> None:
-        """Take in a generated video (T, H, W, 3) uint8."""
+    def add(self, picture: str, video: np.ndarray) -> None:
+        """Take in a generated video (T, H, W, 3) uint8. `picture`: id of the clip whose first frame it moves."""
+        self.pictures.add(picture)
         latents = encoded(self.foundation, video).transpose(0, 1)
-        self.made["frechet_codec"].append(codec_features(latents).cpu().numpy()[None])
+        self.made["frechet_codec"].append(codec_features(latents.float()).cpu().numpy()[None])
         for name, features in self.official.items():
             self.made[name].append(features([video]))
 
@@ -60,24 +66,35 @@ class Distances:
 
     def _entry(self, name: str) -> dict[str, Any]:
         made, network = np.concatenate(self.made[name]), self.official.get(name)
-        rows, real = self._rows(name, only_held_out=True), "held-out clips"
+        rows, real = self._rows(name, "test"), "test clips, mixed split"
         if len(rows) <= made.shape[1]:  # too few for a covariance of full rank
-            rows, real = self._rows(name, only_held_out=False), "all clips, training ones included"
-        entry = {"distance": round(frechet_distance(made, rows), 4), "n": len(made), "n_real": len(rows), "real": real}
+            rows, real = self._rows(name), "all clips, mixed split, training ones included"
+        if len(rows) < FEWEST_REAL_CLIPS:
+            raise ContractError(f"data/clips/{REFERENCE}: too few clips whose first frame was not animated; add videos")
+        entry = {
+            "distance": round(frechet_distance(made, rows), 4),
+            "n": len(made),
+            "pictures": len(self.pictures),
+            "n_real": len(rows),
+            "real": real,
+        }
         return entry | ({"variant": network.variant, "sha256": network.sha256} if network else {})
 
-    def _rows(self, name: str, only_held_out: bool) -> np.ndarray:
-        clips = [(split, clip) for split in SPLITS for clip in curated_clips(split, "eval" if only_held_out else None)]
+    def _rows(self, name: str, subset: Subset | None = None) -> np.ndarray:
+        """Features of real clips; of those, none whose first frame was animated."""
+        clips = [clip for clip in curated_clips(REFERENCE, subset) if clip.clip_id not in self.pictures]
+        if not clips:
+            return np.zeros((0, 0))
         if len(clips) > MOST_REAL_CLIPS:
             rng = np.random.default_rng(self.params.evaluate.seed)
             clips = [clips[i] for i in rng.choice(len(clips), MOST_REAL_CLIPS, replace=False)]
-        return np.concatenate([self._real(name, split, clip) for split, clip in clips])
+        return np.concatenate([self._real(name, clip) for clip in clips])
 
-    def _real(self, name: str, split: Split, clip: CuratedClip) -> np.ndarray:
+    def _real(self, name: str, clip: CuratedClip) -> np.ndarray:
         frames = self.params.video.frames
         if name in self.official:
             return self.official[name]([read_video(clip.video)[0][:frames]])
-        latents = read_latents(latents_folder(split).path(clip.clip_id))[0][:frames]
+        latents = read_latents(latents_folder(REFERENCE).path(clip.clip_id))[0][:frames]
         return codec_features(latents.transpose(0, 1)).numpy()[None]
 
 

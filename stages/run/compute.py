@@ -95,8 +95,8 @@ def _pool(function, left: list, workers: int, neural: bool, suspects: list) -> I
         try:
             while left or running:
                 while left and len(running) < 2 * workers:
-                    item = left.pop()
-                    running[pool.submit(function, item)] = item
+                    running[pool.submit(function, left[-1])] = left[-1]  # raises if the pool broke; the item is left
+                    left.pop()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     result = future.result()
                     del running[future]

@@ -3,7 +3,8 @@
 launch      start on one process or several
 loop        the training loop
 items       curated clips as training items
-validation  motion error of held-out clips during training
+validation  motion error of validation clips during training
+stopping    the end on SIGTERM, and the times of checkpoints
 checkpoint  the state of a run on disk
 start       weights to begin with
 """

@@ -59,7 +59,8 @@ class TrainingItems(Dataset[dict[str, Tensor]]):
 
     `strokes` chooses the strokes of an item: all tracks (dense), a draw (sparse), or one stroke of the draw (single).
     A single stroke is used only if all tracks of the run move as one. Otherwise one stroke would not determine the
-    motion, and the item gets the whole draw.
+    motion, and the item gets the whole draw. `drop_caption` of an item: train it with the empty prompt in place of its
+    caption, because guidance and Eq. 5 sample with the empty prompt too.
     """
 
     def __init__(self, split: Split, params: Params, settings: TrainingParams, strokes: Callable[[int], StrokeKind]):
@@ -69,6 +70,7 @@ class TrainingItems(Dataset[dict[str, Tensor]]):
                 f"data/clips/{split}: no clip to train on; add videos or lower clips.drop_share.{split}"
             )
         self.frames, self.seed, self.strokes = params.video.frames, settings.seed, strokes
+        self.caption_dropout = settings.caption_dropout
         self._read = lru_cache(CLIPS_IN_MEMORY)(lambda number: EncodedClip.read(self.clips[number], split))
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
@@ -93,4 +95,5 @@ class TrainingItems(Dataset[dict[str, Tensor]]):
             "visibility": visibility,
             "noise": torch.randn(latents.shape, generator=generator),
             "u": torch.rand((), generator=generator),
+            "drop_caption": torch.tensor(np.random.default_rng([self.seed, 3, index]).random() < self.caption_dropout),
         }

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -16,7 +15,8 @@ from stages.params import ComputeParams, Params, ParamsError, load_params
 from stages.run.command import one_line_errors
 from stages.run.locks import only_run
 from stages.run.mlflow_runs import SilentRun, stage_run
-from stages.train.loop import Listener
+from stages.train.loop import Listener, division
+from stages.train.stopping import run_and_pass_sigterm_on
 
 
 def run_training_stage(stage: str, output: Path, run: Callable[[Params, Listener], None]) -> None:
@@ -28,10 +28,12 @@ def run_training_stage(stage: str, output: Path, run: Callable[[Params, Listener
     launched = "LOCAL_RANK" in os.environ
     with one_line_errors(stage), nullcontext() if launched else only_run(stage):
         params = load_params()
-        processes = training_processes(params.compute)
+        processes, settings = training_processes(params.compute), getattr(params, stage)
+        if settings.source is None and not launched:
+            division(settings, processes)  # a batch that cannot be divided is told once, before networks are loaded
         if processes > 1 and not launched:
-            sys.exit(subprocess.call(launch_command(stage, processes)))
-        source = getattr(params, stage).source
+            sys.exit(run_and_pass_sigterm_on(launch_command(stage, processes)))
+        source = settings.source
         if not PartialState(cpu=not torch.cuda.is_available()).is_main_process:
             if source is None:
                 run(params, SilentRun())

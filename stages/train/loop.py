@@ -5,7 +5,8 @@ processes, therefore sees the same items with the same noise.
 """
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,18 +22,20 @@ from tqdm import tqdm
 
 from models.denoising.loss import TrainingBatch, denoising_loss
 from models.denoising.strokes import Strokes
+from models.lora.sets import Switch
 from models.networks.foundation import Foundation
 from models.networks.gradient_checkpointing import checkpoint_blocks
 from models.networks.networks import MotionControlNet
-from stages.params import ParamsError, Precision, TrainingParams
+from stages.params import ParamsError, TrainingParams
+from stages.run.device import DTYPES
 from stages.run.memory import keep_freed_memory
 from stages.train.checkpoint import Checkpoint, Progress, training_key
 from stages.train.items import TrainingItems
+from stages.train.stopping import SavingTimes, StopSignal, TrainingStopped, stop_on_sigterm
 from stages.train.validation import Validation
 
 CHECKPOINTS = Path("checkpoints")
 WARMUP_SHARE = 0.05
-DTYPES: dict[Precision, torch.dtype] = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Listener(Protocol):
@@ -44,6 +47,12 @@ class Listener(Protocol):
 def no_extra_loss() -> dict[str, Tensor]:
     """No loss beside the denoising loss."""
     return {}
+
+
+@contextmanager
+def as_trained() -> Iterator[Switch]:
+    """The network is sampled as it is trained, and has no other state to switch to."""
+    yield lambda lora: None
 
 
 @dataclass
@@ -60,13 +69,24 @@ class Job:
     save: Callable[[], None]
     shaped_by: Sequence[str] = ()  # see `checkpoint.shaping`
     extra_loss: Callable[[], dict[str, Tensor]] = no_extra_loss  # named, already weighted, beside the denoising loss
+    as_sampled: Callable[[], AbstractContextManager[Switch]] = as_trained  # makes the network what is sampled
     patient_until: int = 0  # step from which early stopping counts validations without progress
 
 
 def train(job: Job, foundation: Foundation, output: Path, run: Listener) -> None:
     """Train `job.parameters`, set them to the moving average with the lowest validation error, and save them.
 
-    Resumes from a checkpoint if there is one. The checkpoint lies outside of the output, its name is a hash of
+    See `_train`. On SIGTERM, a checkpoint is written after the step under way.
+
+    Raises:
+        TrainingStopped: SIGTERM came; called again, this goes on from the checkpoint.
+    """
+    with stop_on_sigterm() as stop:
+        _train(job, foundation, output, run, stop)
+
+
+def _train(job: Job, foundation: Foundation, output: Path, run: Listener, stop: StopSignal) -> None:
+    """Resumes from a checkpoint if there is one. The checkpoint lies outside of the output, its name is a hash of
     everything that shapes the result, and it is removed at the end. Writes `output/loss.csv` (a row per step) and
     `output/validation.csv`.
     """
@@ -107,6 +127,8 @@ def train(job: Job, foundation: Foundation, output: Path, run: Listener) -> None
         job.network.train(), optimizer, DataLoader(rest, settings.batch_size // passes, shuffle=False)
     )
     ema.to(accelerator.device)
+    null = foundation.encode_text([""]).to(accelerator.device)
+    saving = SavingTimes(settings.checkpoint_every, settings.checkpoint_every_minutes)
     bar = tqdm(initial=progress.step, total=job.steps, desc=job.stage, unit="step", disable=not main)
     parts: list[dict[str, float]] = []
     for items in loader:
@@ -115,7 +137,7 @@ def train(job: Job, foundation: Foundation, output: Path, run: Listener) -> None
         with accelerator.accumulate(network):
             batch = TrainingBatch(
                 items["latents"],
-                items["text"],
+                with_dropped_captions(items["text"], items["drop_caption"], null),
                 Strokes(items["tracks"], items["visibility"]),
                 items["noise"],
                 items["u"],
@@ -141,8 +163,14 @@ def train(job: Job, foundation: Foundation, output: Path, run: Listener) -> None
         if job.validation.items and (step % settings.validation.every == 0 or step == job.steps):
             validate(job, foundation, ema, progress, accelerator, rows)
             run.metrics({"motion_error": progress.errors[-1]["motion_error"]}, step)
-        if step % settings.checkpoint_every == 0 and main:
+        stopped = step < job.steps and stop.on_any_process(accelerator)
+        if main and (saving.due(step) or stopped):
             checkpoint.save(progress.facts())
+        if stopped:
+            accelerator.wait_for_everyone()
+            raise TrainingStopped(
+                f"stopped by SIGTERM after step {step} of {job.steps}; run it again to go on from there"
+            )
     bar.close()
     finish(job, ema, progress)
     if main:
@@ -152,6 +180,11 @@ def train(job: Job, foundation: Foundation, output: Path, run: Listener) -> None
         checkpoint.remove()
     accelerator.wait_for_everyone()
     accelerator.free_memory()
+
+
+def with_dropped_captions(text: Tensor, dropped: Tensor, null: Tensor) -> Tensor:
+    """Embeddings (B, L, D), of the empty prompt (1, L, D) where `dropped` (B,) says so."""
+    return torch.where(dropped[:, None, None], null.to(text.dtype), text)
 
 
 def division(settings: TrainingParams, processes: int) -> tuple[int, int]:
@@ -187,7 +220,9 @@ def validate(
     """Measure and note the motion error of the moving averages. They are kept if the error is the lowest so far."""
     ema.store(job.parameters)
     ema.copy_to(job.parameters)
-    progress.add_error(job.validation.motion_error(foundation, job.network, accelerator, rows), job.parameters)
+    with job.as_sampled() as switch:
+        error = job.validation.motion_error(foundation, job.network, switch, accelerator, rows)
+    progress.add_error(error, job.parameters)
     ema.restore(job.parameters)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from models.curation.subset import SUBSETS
 from models.video.read import read_video
 from stages import captions, clips, collect, sparse_flows, tracks
 from stages.data.arrays import read_draws, read_tracks
@@ -69,8 +70,8 @@ def test_synthetic_videos_become_curated_clips():
             points, visibility = read_tracks(clip.tracks)
             assert frames.shape == (16, 64, 96, 3) and points.shape == (16, 256, 2) and visibility[0].all()
             assert read_draws(clip.draws).shape == (4, 8) and " background" in clip.caption
-        parts = [curated_clips(split, subset) for subset in ("train", "eval")]
-        assert sorted(map(len, parts)) != [0, 0] and sum(map(len, parts)) == count
+        parts = [curated_clips(split, subset) for subset in SUBSETS]
+        assert sum(map(len, parts)) == count
         for row in read_manifest(split).itertuples():
             truth = read_tracks(videos_folder(split) / row.truth)
             assert truth.tracks.shape[:2] == (len(read_video(videos_folder(split) / row.file)[0]), 256)
@@ -162,13 +163,13 @@ def test_the_least_motion_is_dropped_and_comes_back_without_being_made_again():
     assert back.stat().st_mtime_ns == made and not waiting.exists() and len(curated_clips("mixed")) == 4
 
 
-def test_adding_videos_moves_no_other_between_training_and_evaluation():
+def test_adding_videos_moves_no_other_between_the_subsets():
     for seed in range(8):
         add_video(f"{seed}.mp4", seed, frames=16)
-    params = make_params(clips__held_out=0.5)
+    params = make_params(clips__held_out=0.4, clips__validation=0.3)
     run(params, stages=(collect, clips))
     before = read_clips("mixed").set_index("video")["subset"]
-    assert set(before) == {"train", "eval"}
+    assert set(before) == set(SUBSETS)
     for seed in range(8, 12):
         add_video(f"{seed}.mp4", seed, frames=16)
     run(params, stages=(collect, clips))

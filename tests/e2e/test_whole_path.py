@@ -27,6 +27,7 @@ SMALL = {
     "collect.synthetic.height": 80,
     "collect.synthetic.frames": [18, 24],
     "clips.held_out": 0.4,
+    "clips.validation": 0.2,
     "sparse_flows.draws": 1,
     "track_quality.scenes": 1,
     "track_quality.frames": 3,

@@ -32,6 +32,12 @@ def die_at_three(x):
     return x, "done"
 
 
+def die_at_some(x):
+    if x % 33 == 10:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x, "done"
+
+
 def hang_at_three(x):
     if x == 3:
         compute.HUNG = 0.2
@@ -62,6 +68,14 @@ def test_no_item_no_work():
 def test_an_item_that_kills_its_worker_costs_only_itself():
     results = dict(map_items(die_at_three, range(12), PROCESSES, "t", crashed))
     assert results == {x: "crashed" if x == 3 else "done" for x in range(12)}
+
+
+def test_no_item_is_lost_when_workers_die_while_results_are_waiting():
+    results = []
+    for result in map_items(die_at_some, range(400), PROCESSES, "t", crashed):
+        results.append(result)
+        time.sleep(0.002)  # the pool breaks between two results, not only while the next one is waited for
+    assert sorted(results) == [(x, "crashed" if x % 33 == 10 else "done") for x in range(400)]
 
 
 @pytest.mark.parametrize("mode", [SERIAL, PROCESSES])

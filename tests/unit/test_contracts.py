@@ -41,7 +41,7 @@ def test_a_table_comes_back_as_it_was(tmp_path):
         ([dropped("a.mp4", step=None)], "a dropped video needs a step and a reason"),
         ([kept(status="maybe")], "status is kept or dropped"),
         ([kept(motion_score=None)], "a kept clip is measured"),
-        ([kept(subset="test")], "subset is train or eval"),
+        ([kept(subset="eval")], "subset is train, validation or test"),
         ([kept(reason=None)], "reason: empty in 1 rows"),
     ],
 )

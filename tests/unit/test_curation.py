@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -80,9 +82,18 @@ def test_the_least_motion_is_a_share_of_all():
 
 def test_subsets_have_their_share():
     contents = [f"{int.from_bytes(rng(i).bytes(32)):064x}" for i in range(2000)]
-    assert np.mean([subset_of(content, 0.15) == "eval" for content in contents]) == pytest.approx(0.15, abs=0.03)
-    assert {subset_of(content, 0) for content in contents} == {"train"}
-    assert {subset_of(content, 1) for content in contents} == {"eval"}
+    subsets = [subset_of(content, 0.15, 0.25) for content in contents]
+    for subset, share in (("test", 0.15), ("validation", 0.25), ("train", 0.6)):
+        assert subsets.count(subset) / len(subsets) == pytest.approx(share, abs=0.03)
+    assert {subset_of(content, 0, 0) for content in contents} == {"train"}
+    assert {subset_of(content, 1, 0) for content in contents} == {"test"}
+    assert {subset_of(content, 0, 1) for content in contents} == {"validation"}
+
+
+def test_more_validation_takes_nothing_from_the_test():
+    contents = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(200)]
+    few, many = ({c for c in contents if subset_of(c, 0.2, share) == "test"} for share in (0.0, 0.5))
+    assert few == many
 
 
 def test_five_frames_are_described_and_joined():

@@ -5,7 +5,7 @@ import torch
 
 from models.denoising.denoiser import motion_residuals
 from models.lora.orthogonal_loss import layer_loss, orthogonal_loss
-from models.lora.sets import add_lora, fold_lora, load_lora, lora_layers, save_lora
+from models.lora.sets import add_lora, fold_lora, load_lora, lora_layers, save_lora, unfolded
 from models.networks.networks import motion_controlnet_like
 from tests.unit import tiny
 
@@ -86,6 +86,30 @@ def test_what_is_saved_of_the_other_does_not_hold_the_folded_one(network, tmp_pa
     pairs = zip(lora_layers(fresh), lora_layers(network), strict=True)
     assert all(torch.equal(a.lora_A["object"].weight, b.lora_A["object"].weight) for a, b in pairs)
     assert not [key for key in fresh.state_dict() if ".camera." in key]
+
+
+def test_a_lora_is_measured_on_theta_0_where_its_training_has_another_folded_in(network):
+    theta_0 = residuals(network)
+    add_lora(network, "camera", rank=2, seed=0)
+    trained = add_lora(network, "object", rank=3, seed=1)
+    for layer in lora_layers(network):
+        for name in ("camera", "object"):
+            torch.nn.init.normal_(layer.lora_B[name].weight, std=0.2)
+    network.set_adapters(["object"])
+    alone = residuals(network)
+    network.set_adapters(["camera", "object"])
+    before = fold_lora(network, "camera")
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    mixed = residuals(network)
+    with unfolded(network, "object", before) as switch:
+        torch.testing.assert_close(residuals(network), alone)
+        switch(None)
+        torch.testing.assert_close(residuals(network), theta_0)
+        switch("object")
+        torch.testing.assert_close(residuals(network), alone)
+    assert torch.equal(residuals(network), mixed) and not torch.allclose(mixed, alone)
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    assert {id(p) for p in network.parameters() if p.requires_grad} == {id(p) for p in trained}
 
 
 def test_the_seed_decides_the_start(network):

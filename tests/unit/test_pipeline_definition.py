@@ -87,6 +87,17 @@ def test_paper_profile_has_the_numbers_of_the_paper():
     assert paper.motion_controlnet.flow_scale == 1
 
 
+def test_filters_that_the_paper_does_not_name_are_off_in_its_profile():
+    clips = load_params(ROOT / "profiles/paper.yaml").clips
+
+    assert (clips.margin, clips.crop_bars, clips.near_duplicates) == (0, False, None)
+    assert set(clips.quality.model_dump().values()) == {None}
+    assert clips.camera.classes.mixed is clips.camera.classes.camera is None
+    assert clips.camera.max_object_share.mixed is clips.camera.max_object_share.camera is None
+    assert clips.camera.max_class_share.mixed is None and clips.camera.max_class_share.camera is not None
+    assert clips.drop_share.camera == 0
+
+
 def test_both_profiles_state_the_same_keys():
     pocket, paper = (yaml.safe_load((ROOT / f"profiles/{name}.yaml").read_text()) for name in ("pocket", "paper"))
 

@@ -1,9 +1,13 @@
 """The training loop: who learns, what is kept, and that interruptions and several processes leave no trace."""
 
 import csv
+import signal
 import subprocess
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -11,11 +15,19 @@ from safetensors.torch import load_file
 from torch.autograd.graph import saved_tensors_hooks
 
 from models.denoising.denoiser import motion_residuals
+from models.denoising.loss import TrainingBatch
+from models.denoising.strokes import Strokes
 from models.networks.gradient_checkpointing import checkpoint_blocks
+from models.sampling.adapters import use_lora
+from models.sampling.branches import Guidance
+from models.sampling.guided_training import sample_with_guidance
 from stages import motion_controlnet
 from stages.params import ParamsError, load_params
+from stages.train import items, launch
+from stages.train.items import EncodedClip, TrainingItems
 from stages.train.launch import adopt, launch_command, training_processes
-from stages.train.loop import division, train
+from stages.train.loop import division, train, with_dropped_captions
+from stages.train.stopping import TrainingStopped
 from tests.unit import tiny
 from tests.unit.tiny_training import SETTINGS, STEPS, Listener, environment, make_job, weights
 
@@ -72,6 +84,56 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(founda
     assert not Path("checkpoints/camera_lora").exists()
 
 
+def test_a_run_that_got_sigterm_keeps_its_step_and_goes_on_from_it(foundation):
+    whole = make_job(foundation, checkpoint_every=100)
+    train(whole, foundation, Path("whole"), Listener())
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(TrainingStopped, match="after step 2 of 4"):
+        train(make_job(foundation, checkpoint_every=100, stop_at=4), foundation, Path("halves"), Listener())
+    assert list(Path("checkpoints/camera_lora").iterdir()) and signal.getsignal(signal.SIGTERM) == before
+    listener = Listener()
+    resumed = make_job(foundation, checkpoint_every=100)
+    train(resumed, foundation, Path("halves"), listener)
+    assert min(step for step, _ in listener.heard) == 3
+    expected = weights(whole.network)
+    assert all(torch.equal(value, expected[key]) for key, value in resumed.network.state_dict().items())
+
+
+@pytest.mark.parametrize(("minutes", "steps_left"), [(None, 4), (1e-9, 2)])
+def test_a_checkpoint_is_also_due_after_minutes(foundation, minutes, steps_left):
+    settings = {"checkpoint_every": 100, "minutes": minutes}
+    with pytest.raises(KeyboardInterrupt):
+        train(make_job(foundation, fail_at=7, **settings), foundation, Path("out"), Listener())
+    listener = Listener()
+    train(make_job(foundation, **settings), foundation, Path("out"), listener)
+    assert len({step for step, _ in listener.heard}) == steps_left
+
+
+def test_a_batch_that_the_processes_cannot_share_is_told_once_before_they_start(monkeypatch):
+    params = load_params(ROOT / "profiles/paper.yaml")
+    params = params.model_copy(update={"compute": params.compute.model_copy(update={"training_processes": 3})})
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(launch, "load_params", lambda: params)
+    monkeypatch.setattr(launch, "run_and_pass_sigterm_on", lambda command: pytest.fail("processes were started"))
+    with pytest.raises(SystemExit, match="batch_size 64 must be a multiple of 3 processes"):
+        launch.run_training_stage("camera_lora", Path("out"), lambda params, run: None)
+
+
+def test_sigterm_goes_on_to_the_launched_processes():
+    code = (
+        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); print('ready', flush=True); "
+        "time.sleep(60)"
+    )
+    launcher = (
+        "import sys; from stages.train.stopping import run_and_pass_sigterm_on as go\n"
+        "sys.exit(go([sys.executable, '-c', sys.argv[1]]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", launcher, code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.wait(60) == 7
+
+
 def test_the_best_weights_outlive_an_interruption(foundation):
     errors = [0.5, 0.2, 0.9, 0.8]
     whole = make_job(foundation, errors=errors, every=1)
@@ -114,7 +176,88 @@ def test_a_stage_ends_when_nothing_gets_better(foundation, patience, patient_unt
     assert len(curve(Path("out/loss.csv"))) == steps
 
 
-def test_without_held_out_clips_the_last_moving_average_is_kept(foundation):
+def test_validation_sees_the_network_as_it_is_sampled(foundation):
+    job = make_job(foundation, errors=[1.0] * STEPS, every=1)
+    entered, states = [], []
+
+    @contextmanager
+    def as_sampled():
+        entered.append(True)
+        yield lambda lora: states.append((lora, bool(entered)))
+        entered.pop()
+
+    def motion_error(foundation, network, switch, accelerator, batch_size):
+        switch("camera")
+        return 1.0
+
+    job.as_sampled, job.validation.motion_error = as_sampled, motion_error
+    train(job, foundation, Path("out"), Listener())
+    assert states == [("camera", True)] * STEPS and not entered
+
+
+def test_dropped_captions_are_the_empty_prompt_and_the_others_stay(foundation):
+    text, null = torch.randn(3, 24, tiny.TEXT), foundation.encode_text([""])
+    made = with_dropped_captions(text, torch.tensor([True, False, True]), null)
+    assert torch.equal(made[1], text[1]) and torch.equal(made[0], null[0]) and torch.equal(made[2], null[0])
+
+
+def test_a_share_of_the_items_drops_its_caption(monkeypatch):
+    params = load_params(ROOT / "params.yaml")
+    clip = EncodedClip(
+        torch.zeros(params.video.frames, 4, 4, 6), torch.zeros(5, 16), torch.zeros(params.video.frames, 2, 2),
+        torch.ones(params.video.frames, 2, dtype=torch.bool), np.array([[0, 1]], np.int32),
+    )  # fmt: skip
+    monkeypatch.setattr(items, "curated_clips", lambda split, subset: [f"{split} {subset}"])
+    monkeypatch.setattr(EncodedClip, "read", classmethod(lambda cls, number, split: clip))
+    for share in (0.0, 0.25, 1.0):
+        settings = params.camera_lora.model_copy(update={"caption_dropout": share})
+        made = TrainingItems("mixed", params, settings, lambda item: "sparse")
+        dropped = [bool(made[index]["drop_caption"]) for index in range(400)]
+        assert np.mean(dropped) == pytest.approx(share, abs=0.06)
+        assert dropped[:50] == [bool(made[index]["drop_caption"]) for index in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "scale", "trajectory_scale"),
+    [
+        ("controlnet", 3.0, None),
+        ("camera", 3.0, None),
+        ("object", 3.0, 1.5),
+        ("object", 1.0, 1.5),
+        ("object", 3.0, None),
+    ],
+)
+def test_validation_samples_what_the_sampler_samples(mode, scale, trajectory_scale):
+    pipe = tiny.pipeline()
+    network, foundation = pipe.motion_controlnet, pipe.foundation
+    text, null = torch.randn(2, 24, tiny.TEXT), foundation.encode_text([""])
+    first, noise = torch.randn(2, tiny.CHANNELS, 4, 6), tiny.noise(2)
+    strokes = Strokes.visible(torch.rand(2, tiny.FRAMES, 2, 2) * 15)
+    wanted = pipe.sample_latents(
+        first, text, {"object": strokes}, mode, latents=noise, negative_prompt_embeds=null,
+        guidance_scale=scale, trajectory_guidance_scale=trajectory_scale, guidance_rescale=0.5,
+    )  # fmt: skip
+    made_from = TrainingBatch(first[:, :, None], text, strokes, noise, torch.zeros(2))
+    guidance = Guidance(mode, scale, trajectory_scale, 0.5)
+    made = sample_with_guidance(
+        foundation, network, lambda lora: use_lora(network, lora), made_from, null, guidance,
+        pipe.settings.num_inference_steps,
+    )  # fmt: skip
+    torch.testing.assert_close(made, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("profile", ["pocket", "paper"])
+def test_the_profiles_validate_with_the_guidance_of_their_sampler(profile):
+    params = load_params(ROOT / f"profiles/{profile}.yaml")
+    sampler = params.sampler
+    for stage in (params.motion_controlnet, params.camera_lora, params.object_lora):
+        guidance, validation = stage.validation.guidance, stage.validation
+        assert (guidance.scale, guidance.rescale) == (sampler.guidance_scale, sampler.guidance_rescale)
+        assert validation.sampler_steps == sampler.num_inference_steps
+    assert params.object_lora.validation.guidance.trajectory_scale == sampler.trajectory_guidance_scale
+
+
+def test_without_validation_clips_the_last_moving_average_is_kept(foundation):
     guarded, free = make_job(foundation, errors=[0.5], every=STEPS), make_job(foundation, errors=[])
     for job in (guarded, free):
         train(job, foundation, Path("out"), Listener())

@@ -1,6 +1,7 @@
 """A training stage of the tiny model: `python -m tests.unit.tiny_training` trains it in the folder $TINY_TRAINING."""
 
 import os
+import signal
 from pathlib import Path
 
 import torch
@@ -17,13 +18,17 @@ SETTINGS = load_params(Path(__file__).parents[2] / "params.yaml").camera_lora
 
 
 class Items(torch.utils.data.Dataset):
-    """Random clips, each a function of its index; `fail_at` plays the machine that goes down."""
+    """Random clips, each a function of its index; `fail_at` plays the machine that goes down, `stop_at` the scheduler
+    that announces it. The loader reads the items of a step while the step before it is under way.
+    """
 
-    def __init__(self, fail_at: int | None = None):
+    def __init__(self, fail_at: int | None = None, stop_at: int | None = None):
         self.clips: list = []
-        self.frames, self.fail_at = tiny.FRAMES, fail_at
+        self.frames, self.fail_at, self.stop_at = tiny.FRAMES, fail_at, stop_at
 
     def __getitem__(self, index):
+        if index == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
         if index == self.fail_at:
             raise KeyboardInterrupt
         generator = torch.Generator().manual_seed(index)
@@ -31,10 +36,11 @@ class Items(torch.utils.data.Dataset):
         return {
             "latents": torch.randn(shape, generator=generator),
             "noise": torch.randn(shape, generator=generator),
-            "text": torch.randn(5, tiny.TEXT, generator=generator),
+            "text": torch.randn(24, tiny.TEXT, generator=generator),
             "tracks": torch.rand(tiny.FRAMES, 2, 2, generator=generator) * 15,
             "visibility": torch.ones(tiny.FRAMES, 2, dtype=torch.bool),
             "u": torch.rand((), generator=generator),
+            "drop_caption": torch.tensor(index % 3 == 0),
         }
 
 
@@ -46,7 +52,7 @@ class Errors:
         self.weights: list[list[torch.Tensor]] = []
         self.parameters: list = []
 
-    def motion_error(self, foundation, network, accelerator, batch_size):
+    def motion_error(self, foundation, network, switch, accelerator, batch_size):
         self.weights.append([parameter.detach().clone() for parameter in self.parameters])
         return next(self._errors)
 
@@ -61,12 +67,14 @@ class Listener:
 
 
 def make_job(foundation, fail_at=None, checkpoint_every=2, errors=(1.5,), every=STEPS, patience=None,
-             patient_until=0, micro_batch_size=2, mixed_precision="no", gradient_checkpointing=False):  # fmt: skip
+             patient_until=0, micro_batch_size=2, mixed_precision="no", gradient_checkpointing=False, stop_at=None,
+             minutes=None):  # fmt: skip
     validation = SETTINGS.validation.model_copy(update={"every": every, "patience": patience})
     settings = SETTINGS.model_copy(
         update={
             "batch_size": 2,
             "checkpoint_every": checkpoint_every,
+            "checkpoint_every_minutes": minutes,
             "micro_batch_size": micro_batch_size,
             "mixed_precision": mixed_precision,
             "gradient_checkpointing": gradient_checkpointing,
@@ -87,7 +95,7 @@ def make_job(foundation, fail_at=None, checkpoint_every=2, errors=(1.5,), every=
         STEPS,
         network,
         parameters,
-        Items(fail_at),
+        Items(fail_at, stop_at),
         guard,
         save=lambda: None,
         patient_until=patient_until,
