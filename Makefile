@@ -8,6 +8,7 @@ CONSTRAINTS ?= constraints.txt
 HOST ?= 127.0.0.1
 SERVE_PORT ?= 5001
 UI_PORT ?= 5000
+STUDIO_PORT ?= 7860
 FLOWS_PORT ?= 4200
 
 VENV := .venv
@@ -21,7 +22,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help install repro test lint serve ui flows
+.PHONY: help install repro test lint serve studio ui flows
 .DEFAULT_GOAL := help
 
 help:  ## This list
@@ -43,6 +44,9 @@ lint: $(INSTALLED)  ## ruff and mypy
 
 serve: $(INSTALLED)  ## Serve the registered model: http://127.0.0.1:5001/invocations
 	python -m stages.serve --host $(HOST) --port $(SERVE_PORT)
+
+studio: $(INSTALLED)  ## The drawing page: http://127.0.0.1:7860
+	image-conductor studio --host $(HOST) --port $(STUDIO_PORT)
 
 ui: $(INSTALLED)  ## Runs, curves and models in MLflow: http://127.0.0.1:5000
 	mlflow server --backend-store-uri "$$(python -m stages.params mlflow.tracking_uri)" --host $(HOST) --port $(UI_PORT)

@@ -2,6 +2,7 @@
 
 cli         the command `image-conductor`
 convert     trajectory files from one tool's format to another's
+studio/     the drawing page
 track       the motion of a video as strokes
 pyfunc      the model behind MLflow's scoring server
 request     the body of a request and of its answer

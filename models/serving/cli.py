@@ -6,6 +6,7 @@ image-conductor import-official --base SD15 --unet unet.ckpt --image-controlnet 
 image-conductor score --videos out/ours out/other --trajectories strokes --mode object --output metrics.json
 image-conductor convert strokes.json tracks.npy --format wan-move
 image-conductor track --video dance.mp4 --output strokes.json
+image-conductor studio
 image-conductor study --videos out/ours out/other --trajectories strokes --votes votes.sqlite
 image-conductor votes --votes votes.sqlite
 """
@@ -24,6 +25,7 @@ from models.modes import LORAS, MODES, Solver
 from models.serving.convert import add_canvas_option, add_convert_options
 from models.serving.fetch_command import add_fetch
 from models.serving.image import read_image
+from models.serving.studio.start import add_studio_options
 from models.serving.track import add_track_options
 from models.strokes.camera_presets import CAMERA_MOVES
 from models.strokes.trajectories import Trajectories, load_trajectories, parse_trajectories
@@ -226,6 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     trajectory.add_argument("--plain-guidance", action="store_true", help="classifier-free guidance only, no Eq. 5")
     add_convert_options(commands.add_parser("convert", help="write a trajectory file in another tool's format"))
     add_track_options(commands.add_parser("track", help="take strokes from the motion of a video"))
+    add_studio_options(commands.add_parser("studio", help="serve the drawing page"), DEFAULT_MODEL)
 
     official = commands.add_parser("import-official", help="read the authors' released checkpoints")
     official.set_defaults(run=_import_official)

@@ -5,7 +5,7 @@ between a hidden point and its neighbours nothing is known, so no motion is aske
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
@@ -36,6 +36,14 @@ class Stroke:
         """Points (P, 2) at equal steps of time over the whole video, all visible if `visibility` (P,) is left out."""
         shown = np.ones(len(points), bool) if visibility is None else visibility
         return cls(points, even_times(len(points)), shown)
+
+    def while_visible(self) -> "Stroke":
+        """The part from the first visible point to the last one, all of it visible."""
+        shown = np.flatnonzero(self.visibility)
+        part = slice(shown[0], shown[-1] + 1)
+        places = interpolate(self, len(self.points)) if self.is_even else self.points
+        points = np.where(self.visibility[:, None], self.points, places)[part]
+        return Stroke(points, self.times[part], np.ones(len(points), bool))
 
     @property
     def is_even(self) -> bool:
@@ -79,6 +87,16 @@ class Trajectories:
         if self.frames in (None, 1, frames):
             return self.notes
         return *self.notes, f"strokes of {self.frames} frames were resampled in time to {frames}"
+
+
+def on_canvas(drawn: Trajectories, canvas: Size) -> Trajectories:
+    """The strokes on another canvas, whose picture is the old one scaled to cover it and cropped to its middle."""
+    crop = cover_crop(drawn.canvas, canvas)
+    strokes, camera = (
+        tuple(replace(stroke, points=crop.points(stroke.points)) for stroke in group)
+        for group in (drawn.strokes, drawn.camera_strokes)
+    )
+    return replace(drawn, width=canvas[0], height=canvas[1], strokes=strokes, camera_strokes=camera)
 
 
 def even_times(count: int) -> np.ndarray:

@@ -1,0 +1,12 @@
+"""The studio: a page on which people draw strokes, make videos and see whether the strokes were followed.
+
+page/     template, style and script of the stroke editor
+drawing   what the editor sends and takes
+estimate  the picture warped by the strokes, without a model
+sampler   videos by a model in this process or by a scoring server, with progress and cancel
+measured  the error of a video, stroke by stroke
+history   the folder of finished videos
+recipe    one result as a command line, Python and curl
+app       the page
+start     the command `image-conductor studio`
+"""

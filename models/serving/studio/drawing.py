@@ -1,0 +1,125 @@
+"""What the stroke editor sends and takes: JSON of picture, strokes and this project's trajectory object."""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from models.errors import UserError
+from models.modes import Mode
+from models.serving.image import MAX_IMAGE_BYTES, decode_image
+from models.strokes.stroke import Stroke, Trajectories
+from models.strokes.trajectories import parse_trajectories
+
+KEYS = ("image", "width", "height", "strokes")
+
+
+class DrawingError(UserError):
+    """A drawing that no video can be made of; the message begins with what is missing or wrong."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """picture and the bytes and suffix of its file; trajectories in its pixels; mode that follows from what is drawn;
+    text: the editor's value, which opens the drawing again."""
+
+    picture: Image.Image
+    picture_bytes: bytes
+    suffix: str
+    trajectories: Trajectories
+    mode: Mode
+    text: str
+
+
+def read_drawing(text: str | None) -> Drawing:
+    """Check what the editor has sent; it is a user's input like any other.
+
+    Raises:
+        UserError: no picture, no stroke, or one of them is refused. The message names the field.
+    """
+    value = _object(text)
+    picture, data, suffix = read_picture(value)
+    file = value.get("file")
+    if not isinstance(file, dict) or not (file.get("trajectories") or file.get("camera_trajectories")):
+        raise DrawingError("strokes: draw at least one on the picture")
+    drawn = parse_trajectories({**file, "width": picture.width, "height": picture.height})
+    mode: Mode = "both" if drawn.strokes and drawn.camera_strokes else "camera" if drawn.camera_strokes else "object"
+    kept = {key: value.get(key) for key in KEYS}
+    return Drawing(picture, data, suffix, drawn, mode, json.dumps(kept))
+
+
+def read_picture(value: dict[str, Any]) -> tuple[Image.Image, bytes, str]:
+    """Picture, its file's bytes and suffix, of the editor's data URL.
+
+    Raises:
+        UserError: there is none, or it is refused as the service would refuse it.
+    """
+    head, _, content = str(value.get("image") or "").partition(",")
+    if not content:
+        raise DrawingError("picture: drop, paste or choose one")
+    if len(content) > MAX_IMAGE_BYTES * 4 // 3:
+        raise DrawingError(f"picture: larger than {MAX_IMAGE_BYTES // 2**20} MB")
+    picture = decode_image(content)
+    return picture, base64.b64decode(content), ".png" if head.startswith("data:image/png") else ".jpg"
+
+
+def canvas_of(text: str | None) -> tuple[int, int]:
+    """Width and height of the editor's picture. Raises UserError if there is none."""
+    return read_picture(_object(text))[0].size
+
+
+def with_strokes(text: str | None, drawn: Trajectories) -> str:
+    """The editor's value with these strokes added, whose canvas is its picture."""
+    value = _object(text)
+    added = [_editable(stroke, "object") for stroke in drawn.strokes]
+    added += [_editable(stroke, "camera") for stroke in drawn.camera_strokes]
+    return json.dumps({key: value.get(key) for key in KEYS} | {"strokes": [*(value.get("strokes") or []), *added]})
+
+
+def new_drawing(picture: Image.Image, strokes: Sequence[dict[str, Any]] = ()) -> str:
+    """The editor's value for a picture with strokes."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    image = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return json.dumps({"image": image, "width": picture.width, "height": picture.height, "strokes": list(strokes)})
+
+
+def continued(last_frame: Image.Image, drawn: Trajectories) -> str:
+    """The editor's value for going on from a video's last frame: strokes in its pixels start where they ended."""
+    strokes = []
+    for kind, group in (("object", drawn.strokes), ("camera", drawn.camera_strokes)):
+        for stroke in group:
+            moved = Stroke(stroke.points + stroke.points[-1] - stroke.points[0], stroke.times, stroke.visibility)
+            strokes.append(_editable(moved, kind))
+    return new_drawing(last_frame, strokes)
+
+
+def _editable(stroke: Stroke, kind: str) -> dict[str, Any]:
+    """A stroke as the editor holds it: times become a span of the video and shares of it, "as drawn"."""
+    points = np.round(stroke.points, 2).tolist()
+    if len(points) == 1:
+        return {
+            "kind": "camera" if kind == "camera" else "pin",
+            "points": points,
+            "start": 0,
+            "end": 1,
+            "speed": "steady",
+        }
+    first, last = float(stroke.times[0]), float(stroke.times[-1])
+    shares = ((stroke.times - first) / (last - first)).tolist()
+    return {"kind": kind, "points": points, "start": first, "end": last, "speed": "drawn", "times": shares}
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError, TypeError):
+        raise DrawingError("drawing: not readable; reload the page") from None
+    if not isinstance(value, dict):
+        raise DrawingError("drawing: not readable; reload the page")
+    return value

@@ -1,0 +1,116 @@
+"""The folder of finished videos: one folder an entry, with all that it takes to make the video again.
+
+<time>-<seed>/ picture.png strokes.json drawing.json request.json entry.json video.mp4 thumbnail.jpg
+"""
+
+import json
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from models.serving.make_video import MadeVideo
+from models.serving.studio.drawing import Drawing
+from models.strokes.formats.project import as_object
+from models.video.read import read_video
+
+NAME = re.compile(r"\d{8}-\d{6}-\d{3}-\d+")
+THUMBNAIL = (240, 240)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished video and its facts: settings of the form, errors, what was cropped."""
+
+    folder: Path
+    facts: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def video(self) -> Path:
+        return self.folder / "video.mp4"
+
+    @property
+    def picture(self) -> Path:
+        return next(self.folder.glob("picture.*"))
+
+    @property
+    def title(self) -> str:
+        return str(self.facts.get("prompt") or "no prompt")[:60]
+
+    def drawing(self) -> str:
+        """The editor's value."""
+        return (self.folder / "drawing.json").read_text(encoding="utf-8")
+
+    def frames(self) -> np.ndarray:
+        return read_video(self.video)[0]
+
+
+class History:
+    """Entries in a folder, newest first. The oldest are removed when the folder grows past `limit` bytes."""
+
+    def __init__(self, folder: Path, limit: int):
+        self.folder, self._limit = folder, limit
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def entries(self) -> list[Entry]:
+        """All finished entries; other files in the folder are left alone."""
+        found = []
+        for folder in sorted(self.folder.iterdir(), reverse=True):
+            if not NAME.fullmatch(folder.name) or not (folder / "entry.json").is_file():
+                continue
+            try:
+                found.append(Entry(folder, json.loads((folder / "entry.json").read_text(encoding="utf-8"))))
+            except ValueError:
+                continue
+        return found
+
+    def find(self, name: str) -> Entry | None:
+        """The entry of a name; None if it is gone."""
+        return next((entry for entry in self.entries() if entry.name == name), None)
+
+    def add(self, drawing: Drawing, video: MadeVideo, request: dict[str, Any], facts: dict[str, Any]) -> Entry:
+        """Write an entry whole, or not at all."""
+        now = time.time()
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+        name = f"{stamp}-{int(now * 1000) % 1000:03d}-{video.seed}"
+        part = self.folder / f".{name}"
+        part.mkdir()
+        (part / f"picture{drawing.suffix}").write_bytes(drawing.picture_bytes)
+        (part / "strokes.json").write_text(json.dumps(as_object(drawing.trajectories)), encoding="utf-8")
+        (part / "drawing.json").write_text(drawing.text, encoding="utf-8")
+        (part / "request.json").write_text(json.dumps({"inputs": [request]}), encoding="utf-8")
+        (part / "video.mp4").write_bytes(video.data)
+        thumbnail = Image.fromarray(read_video(part / "video.mp4")[0][0])
+        thumbnail.thumbnail(THUMBNAIL)
+        thumbnail.save(part / "thumbnail.jpg", quality=85)
+        (part / "entry.json").write_text(json.dumps(facts), encoding="utf-8")
+        part.rename(self.folder / name)
+        self._shrink()
+        return Entry(self.folder / name, facts)
+
+    def rewrite(self, entry: Entry, facts: dict[str, Any]) -> Entry:
+        """The entry with other facts."""
+        (entry.folder / "entry.json").write_text(json.dumps(facts), encoding="utf-8")
+        return Entry(entry.folder, facts)
+
+    def remove(self, name: str) -> None:
+        """Delete an entry, if it is there."""
+        entry = self.find(name)
+        if entry is not None:
+            shutil.rmtree(entry.folder)
+
+    def _shrink(self) -> None:
+        left = self._limit
+        for number, entry in enumerate(self.entries()):
+            left -= sum(file.stat().st_size for file in entry.folder.iterdir())
+            if left < 0 and number:
+                shutil.rmtree(entry.folder)

@@ -1,0 +1,86 @@
+"""One result, to be made again elsewhere: as a command line, as Python, as curl."""
+
+import base64
+import shlex
+from pathlib import Path
+from typing import Any
+
+from models.serving.make_video import Wish
+from models.serving.studio.drawing import Drawing
+from models.strokes.formats.project import as_object
+
+OPTIONS = {
+    "num_inference_steps": "--steps",
+    "guidance_scale": "--guidance-scale",
+    "trajectory_guidance_scale": "--trajectory-guidance-scale",
+    "solver": "--solver",
+}
+REQUEST_OPTIONS = ("num_inference_steps", "guidance_scale", "trajectory_guidance_scale")
+
+
+def as_request(drawing: Drawing, wish: Wish) -> dict[str, Any]:
+    """The wish as a scoring server takes it."""
+    strokes = as_object(drawing.trajectories)
+    kept = {key: value for key, value in strokes.items() if key not in ("width", "height", "frames")}
+    options = {name: value for name, value in wish.options.items() if name in REQUEST_OPTIONS}
+    return {
+        "image": base64.b64encode(drawing.picture_bytes).decode(),
+        "mode": wish.mode,
+        "prompt": wish.prompt,
+        "negative_prompt": wish.negative_prompt,
+        "seed": wish.seed,
+        **kept,
+        **options,
+    }
+
+
+def as_command(wish: Wish, folder: Path, picture: Path, model: str) -> str:
+    """The command line of `generate`."""
+    words = ["image-conductor", "generate", "--model", model, "--image", str(picture)]
+    words += ["--trajectories", str(folder / "strokes.json"), "--mode", wish.mode, f"--prompt={wish.prompt}"]
+    words += [f"--negative-prompt={wish.negative_prompt}"] if wish.negative_prompt else []
+    words += ["--seed", str(wish.seed)]
+    for name, option in OPTIONS.items():
+        value = wish.options.get(name, ...)
+        if value is None and name == "trajectory_guidance_scale":
+            words.append("--plain-guidance")
+        elif value is not ... and value is not None:
+            words.append(f"{option}={value}")
+    return shlex.join([*words, "--output", "video.mp4"])
+
+
+def as_python(wish: Wish, folder: Path, picture: Path, model: str) -> str:
+    """The same in Python."""
+    return "\n".join(
+        [
+            "from pathlib import Path",
+            "",
+            "from models.serving.image import read_image",
+            "from models.serving.load import load_model, place",
+            "from models.serving.make_video import Wish, make_video",
+            "from models.strokes.trajectories import load_trajectories",
+            "",
+            f"pipeline = place(load_model({model!r}))",
+            "wish = Wish(",
+            f"    read_image(Path({str(picture)!r})),",
+            f"    load_trajectories({str(folder / 'strokes.json')!r}),",
+            f"    mode={wish.mode!r},",
+            f"    prompt={wish.prompt!r},",
+            f"    negative_prompt={wish.negative_prompt!r},",
+            f"    seed={wish.seed},",
+            f"    options={dict(wish.options)!r},",
+            ")",
+            'Path("video.mp4").write_bytes(make_video(pipeline, wish).data)',
+        ]
+    )
+
+
+def as_curl(folder: Path, url: str) -> str:
+    """The same as a request to a scoring server; the solver there is the model's own."""
+    body = shlex.quote(f"@{folder / 'request.json'}")
+    decode = "import base64, json, sys; "
+    decode += "sys.stdout.buffer.write(base64.b64decode(json.load(sys.stdin)['predictions'][0]['video']))"
+    return (
+        f"curl -s {shlex.quote(url + '/invocations')} -H 'Content-Type: application/json' -d {body} \\\n"
+        f'  | python -c "{decode}" > video.mp4'
+    )

@@ -1,0 +1,136 @@
+"""Parts of the page: the stroke editor, the form, the progress bar, example pictures, theme and style."""
+
+import html
+import json
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from models.errors import UserError
+from models.pixels import to_uint8
+from models.scenes import render, sample_scenes
+from models.serving.studio.drawing import new_drawing, read_drawing
+from models.serving.studio.estimate import as_data_urls, warped_frames
+from models.serving.studio.work import EQ_5, PLAIN, SOLVER_OF_MODEL
+from models.strokes.camera_presets import CAMERA_MOVES, camera_strokes
+from models.strokes.stroke import MAX_SIDE
+
+PAGE = Path(__file__).with_name("page")
+EXAMPLE_SEEDS = (3, 14, 15, 92)
+EXAMPLE_SIZE = (576, 384)
+SHOWN = ("wanted strokes", "tracked points")
+SOLVERS = (SOLVER_OF_MODEL, "ddim", "dpmsolver++")
+MODES = ("follow the drawing", "object", "camera", "both")
+GUIDANCE_KINDS = (SOLVER_OF_MODEL, PLAIN, EQ_5)
+STYLE = """
+.gradio-container { max-width: 1380px !important; margin: auto; }
+#studio-title h1 { font-size: 22px; margin: 4px 0 0; }
+#studio-title p { margin: 0; opacity: .75; }
+#studio-status { font-size: 13px; opacity: .8; }
+#studio-progress .studio-line { margin: 0; font-size: 14px; min-height: 1.4em; overflow-wrap: anywhere; }
+#studio-progress .studio-bar { height: 8px; border-radius: 99px; background: #e5e7ee; overflow: hidden; }
+#studio-progress .studio-bar i { display: block; height: 100%; background: #2563eb; transition: width .2s; }
+#studio-progress .studio-busy i { width: 30%; animation: studio-busy 1.2s infinite alternate; }
+#studio-progress .studio-bad { color: #b42318; }
+@keyframes studio-busy { to { margin-left: 70%; } }
+footer { display: none !important; }
+"""
+
+
+def page_theme() -> gr.themes.Base:
+    """Fonts of the reader's own system, so that the page loads nothing from elsewhere."""
+    fonts = ["system-ui", "sans-serif"]
+    return gr.themes.Soft(primary_hue="blue", font=fonts, font_mono=["ui-monospace", "monospace"])
+
+
+def stroke_editor() -> gr.HTML:
+    """The editor; its value is the JSON text that `models.serving.studio.drawing` reads."""
+    script = "\n".join((PAGE / name).read_text(encoding="utf-8") for name in ("curves.js", "editor.js"))
+    return gr.HTML(
+        html_template=(PAGE / "editor.html").read_text(encoding="utf-8"),
+        css_template=(PAGE / "editor.css").read_text(encoding="utf-8"),
+        js_on_load=script,
+        apply_default_css=False,
+        server_functions=[camera_move, estimate_frames],
+        moves=json.dumps(CAMERA_MOVES),
+        elem_id="studio-editor",
+    )
+
+
+def camera_move(text: str) -> list[Any]:
+    """Strokes [[[x, y], ...], ...] of a named camera move; none if it is unknown.
+
+    Args:
+        text: JSON of `move`, of `share`, the strokes' length as a share of the width, and of `width` and `height`.
+    """
+    try:
+        asked = json.loads(text)
+        move, share = asked["move"], float(asked["share"])
+        sides = [min(max(int(asked[side]), 1), MAX_SIDE) for side in ("width", "height")]
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return []
+    amount = min(max(share, 0.0), 1.0) * sides[0]
+    if move == "zoom_out":
+        amount = min(amount, 0.9 * math.hypot(*sides) / 4)
+    try:
+        return [np.round(stroke, 2).tolist() for stroke in camera_strokes(move, amount, *sides)]  # type: ignore[arg-type]
+    except ValueError:
+        return []
+
+
+def estimate_frames(text: str) -> dict[str, Any]:
+    """The frames of the estimate as data URLs, or what is wrong with the drawing."""
+    try:
+        return {"frames": as_data_urls(warped_frames(read_drawing(text)))}
+    except UserError as error:
+        return {"error": str(error)}
+
+
+def form_fields() -> list[Any]:
+    """The form, in the order of `models.serving.studio.work.Form`."""
+    prompt = gr.Textbox(label="Prompt", placeholder="what the video shows", lines=2, elem_id="studio-prompt")
+    with gr.Accordion("Settings", open=False):
+        negative = gr.Textbox(label="Negative prompt", placeholder="what it should not show")
+        mode = gr.Radio(list(MODES), value=MODES[0], label="The strokes move")
+        with gr.Row():
+            seed = gr.Number(label="Seed", value=0, precision=0, elem_id="studio-seed")
+            locked = gr.Checkbox(label="Keep the seed", elem_id="studio-locked")
+        with gr.Row():
+            steps = gr.Number(
+                label="Steps", value=None, precision=0, placeholder="of the model", elem_id="studio-steps"
+            )
+            solver = gr.Dropdown(list(SOLVERS), value=SOLVERS[0], label="Solver")
+        with gr.Row():
+            guidance = gr.Number(label="Guidance scale", value=None, placeholder="of the model")
+            kind = gr.Dropdown(list(GUIDANCE_KINDS), value=GUIDANCE_KINDS[0], label="Guidance by strokes")
+            l_trajs = gr.Number(label="l_trajs", value=1.1)
+    return [prompt, negative, mode, seed, locked, steps, solver, guidance, kind, l_trajs]
+
+
+def progress_bar(text: str, share: float | None, bad: bool = False) -> str:
+    """A line and, while `share` is known, a bar."""
+    line = f'<p class="studio-line{" studio-bad" if bad else ""}" role="status">{html.escape(text)}</p>'
+    if share is None:
+        return line
+    return f'{line}<div class="studio-bar"><i style="width:{100 * share:.0f}%"></i></div>'
+
+
+@cache
+def _examples() -> np.ndarray:
+    """Pictures (B, H, W, 3) uint8: first frames of procedural scenes, as the pocket profile is trained on."""
+    scenes = sample_scenes(["object"] * len(EXAMPLE_SEEDS), 1, list(EXAMPLE_SEEDS))
+    return to_uint8(render(scenes, *EXAMPLE_SIZE)[:, 0])
+
+
+def example_pictures() -> list[np.ndarray]:
+    return list(_examples())
+
+
+def example_drawing(number: int) -> str:
+    """The editor's value for an example picture."""
+    return new_drawing(Image.fromarray(_examples()[number]))

@@ -1,0 +1,186 @@
+"""The studio without its page: videos with progress and cancel, measured errors, history, the same video elsewhere."""
+
+import base64
+import io
+import json
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.errors import UserError
+from models.serving.cli import main
+from models.serving.load import load_model
+from models.serving.studio.drawing import read_drawing, with_strokes
+from models.serving.studio.estimate import warped_frames
+from models.serving.studio.history import History
+from models.serving.studio.importing import strokes_of_files
+from models.serving.studio.sampler import LocalSampler
+from models.serving.studio.work import EQ_5, PLAIN, SOLVER_OF_MODEL, Form, Studio
+from tests.unit.tiny import pipeline
+
+FORM = Form("a lake", "", "follow the drawing", 5, True, 2, SOLVER_OF_MODEL, None, PLAIN, 1.1)
+
+
+def picture_url(width=48, height=32) -> str:
+    pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def drawing(**fields) -> str:
+    file = {"trajectories": [[[10, 10], [30, 12]], [[5, 5]]], "times": [[0, 1], [0]]} | fields
+    return json.dumps({"image": picture_url(), "width": 48, "height": 32, "strokes": [], "file": file})
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sampler(model):
+    """One for all tests: models are not loaded in several threads at once."""
+    return LocalSampler(str(model), lambda: load_model(str(model)))
+
+
+@pytest.fixture
+def studio(model, sampler, tmp_path):
+    return Studio(sampler, History(tmp_path / "history", 10**9), str(model), "http://127.0.0.1:5001")
+
+
+def test_a_video_is_made_measured_and_kept(studio, tmp_path):
+    updates = list(studio.make("me", drawing(), FORM))
+    assert "Step 2 of 2" in [update.text for update in updates]
+    entry = updates[-1].entry
+    assert entry is not None and updates[-1].text == "Done. Seed 5."
+    assert "| object 1 |" in entry.facts["errors"] and "| pin 2 |" in entry.facts["errors"]
+    again = History(tmp_path / "history", 10**9).find(entry.name)
+    assert again is not None and again.facts["form"] == list(FORM) and json.loads(again.drawing())["width"] == 48
+    assert len(again.frames()) == 3
+    assert studio.overlaid(entry, True, True) != studio.overlaid(entry, False, False) == str(entry.video)
+    went_on = json.loads(studio.onward(entry.name))
+    assert (went_on["width"], went_on["height"]) == (24, 16)
+    assert went_on["strokes"][0]["points"][0] == pytest.approx([14.75, 5.75], abs=0.01)
+    studio.history.remove(entry.name)
+    assert studio.history.entries() == []
+
+
+@pytest.mark.parametrize("guidance", [PLAIN, EQ_5])
+def test_the_command_line_gives_the_same_video(studio, tmp_path, guidance):
+    import shlex
+
+    entry = list(studio.make("me", drawing(), FORM._replace(trajectory_guidance=guidance)))[-1].entry
+    words = shlex.split(entry.facts["recipes"][0])
+    assert words[0] == "image-conductor"
+    main([*words[1:-1], str(tmp_path / "again.mp4")])
+    assert (tmp_path / "again.mp4").read_bytes() == entry.video.read_bytes()
+
+
+def test_python_gives_the_same_video(studio, tmp_path, monkeypatch):
+    entry = list(studio.make("me", drawing(), FORM))[-1].entry
+    monkeypatch.chdir(tmp_path)
+    exec(entry.facts["recipes"][1], {})
+    assert (tmp_path / "video.mp4").read_bytes() == entry.video.read_bytes()
+
+
+def test_a_request_to_a_scoring_server_gives_the_same_video(studio):
+    from models.serving.make_video import make_video
+    from models.serving.request import Request
+
+    entry = list(studio.make("me", drawing(), FORM))[-1].entry
+    (record,) = json.loads((entry.folder / "request.json").read_text())["inputs"]
+    assert make_video(pipeline(), Request(**record).wish()).data == entry.video.read_bytes()
+
+
+def test_cancel_stops_the_sampler_between_two_steps(studio):
+    texts = []
+    for update in studio.make("me", drawing(), FORM._replace(steps=50)):
+        texts.append(update.text)
+        if update.text.startswith("Step 1 "):
+            studio.cancel("me")
+    assert texts[-1].startswith("Cancelled") and "Step 50 of 50" not in texts
+    assert studio.history.entries() == []
+    assert list(studio.make("me", drawing(), FORM))[-1].entry is not None
+
+
+def test_sessions_take_turns(studio):
+    done = []
+    threads = [
+        threading.Thread(target=lambda n=n: done.append(list(studio.make(str(n), drawing(), FORM))[-1].entry))
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({entry.name for entry in done}) == len(studio.history.entries()) == 4
+    assert len({entry.video.read_bytes() for entry in done}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "message"),
+    [
+        (None, FORM, "picture: drop"),
+        ("[]", FORM, "drawing: not readable"),
+        (json.dumps({"image": "data:image/png;base64,!!"}), FORM, "image: not valid base64"),
+        (json.dumps({"image": "data:image/svg+xml;base64,PHN2Zz4="}), FORM, "image: not a readable PNG or JPEG"),
+        (json.dumps({"image": picture_url()}), FORM, "strokes: draw at least one"),
+        (drawing(trajectories=[[["<b>", 1]]]), FORM, r"trajectories\[0\]\[0\]\[0\]"),
+        (drawing(trajectories=[[[500, 10]]], times=[[0]]), FORM, "never comes onto the picture"),
+        (drawing(), FORM._replace(prompt="x" * 3000), "prompt: at most 2000"),
+        (drawing(), FORM._replace(seed=-1), "seed: must be a whole number"),
+        (drawing(), FORM._replace(steps=900), "steps: must be from 1 to 200"),
+        (drawing(), FORM._replace(guidance=0.5), "guidance: must be from 1 to 50"),
+        (drawing(), FORM._replace(mode="both"), "camera_trajectories: mode both needs"),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_field(studio, text, form, message):
+    with pytest.raises(UserError, match=message):
+        list(studio.make("me", text, form))
+
+
+def test_a_model_that_is_not_there_is_said_so(tmp_path):
+    sampler = LocalSampler("missing", lambda: load_model(str(tmp_path / "missing")))
+    studio = Studio(sampler, History(tmp_path / "history", 10**9), "missing", "http://127.0.0.1:5001")
+    with pytest.raises(UserError, match="no such folder"):
+        list(studio.make("me", drawing(), FORM))
+    assert "no such folder" in studio.status()
+
+
+def test_the_oldest_videos_are_removed_when_the_history_is_full(studio, sampler, tmp_path):
+    for _ in range(3):
+        list(studio.make("me", drawing(), FORM))
+    newest = studio.history.entries()[0].name
+    small = Studio(sampler, History(tmp_path / "history", 1), "m", "http://127.0.0.1:5001")
+    entry = list(small.make("me", drawing(), FORM))[-1].entry
+    assert [each.name for each in small.history.entries()] == [entry.name] and entry.name > newest
+
+
+def test_the_estimate_moves_the_picture_along_the_stroke():
+    pixels = np.zeros((60, 90, 3), np.uint8)
+    pixels[25:35, 20:30] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    value = json.loads(drawing(trajectories=[[[25, 30], [55, 30]]], times=[[0, 1]]))
+    value["image"] = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    frames = warped_frames(read_drawing(json.dumps(value)))
+    there = frames[:, 27:34, 52:58].mean((1, 2, 3))
+    assert there[0] == 0 and there[-1] > 200
+    assert np.array_equal(frames[-1][:, :5], frames[0][:, :5])
+
+
+def test_strokes_of_other_tools_come_into_the_editor(tmp_path):
+    tracks = np.linspace([5, 5], [40, 25], 81)[:, None].repeat(100, 1) + np.linspace(0, 3, 100)[None, :, None]
+    np.save(tmp_path / "a_tracks.npy", tracks[None].astype(np.float32))
+    visibility = np.ones((1, 81, 100), bool)
+    visibility[:, 60:, 99] = False
+    np.save(tmp_path / "a_visibility.npy", visibility)
+    drawn, said = strokes_of_files([tmp_path / "a_tracks.npy", tmp_path / "a_visibility.npy"], (48, 32))
+    assert len(drawn.strokes) == 64 and all(len(stroke.points) == 2 for stroke in drawn.strokes)
+    assert "64 of 100 tracks that move most" in said
+    assert len(json.loads(with_strokes(drawing(), drawn))["strokes"]) == 64
