@@ -4,9 +4,13 @@ They change the look of the video: the UNet's image layers, the text encoder and
 ControlNets stay as they are, so strokes keep their effect.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+import logging
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from textwrap import shorten
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -16,8 +20,7 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_unet_checkpoint,
     convert_ldm_vae_checkpoint,
 )
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from diffusers.utils.peft_utils import recurse_remove_peft_layers
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
@@ -26,59 +29,85 @@ from models.lora.sets import lora_layers, swapped
 from models.networks.codec import Codec
 from models.networks.networks import MotionUNet
 from models.sampling.adapters import fused_weights, silence
+from models.sampling.lora_files import PersonalisationError, lora_pairs, read_community_file, read_plain_lora
 
+logger = logging.getLogger(__name__)
+
+LONGEST_REASON = 300  # characters of a library's error that are shown
 LDM_UNET, LDM_TEXT = "model.diffusion_model.", "cond_stage_model.transformer."
-
-
-class PersonalisationError(UserError):
-    """A community file that cannot be used; the message names it and says why."""
 
 
 @torch.no_grad()
 def load_checkpoint(path: Path, unet: MotionUNet, text_encoder: CLIPTextModel | None, vae: Codec | None) -> None:
     """Put the weights of a Stable Diffusion checkpoint in one `.safetensors` file in place of the networks' own.
 
+    All of the file is checked before the first weight is replaced.
+
     Raises:
         PersonalisationError: the file is missing, not in the original Stable Diffusion layout, or of other sizes.
     """
-    state = _read(path)
+    state, _ = read_community_file(path)
     if not any(key.startswith(LDM_UNET) for key in state):
         raise PersonalisationError(f"{path}: no {LDM_UNET}*; expected a Stable Diffusion 1.5 checkpoint in one file")
-    _replace(path, unet, convert_ldm_unet_checkpoint(state, unet.config), leave="motion_modules.")
-    if text_encoder is not None and any(key.startswith(LDM_TEXT) for key in state):
-        known = _weights(text_encoder)
-        text = {_text_key(key, known): value for key, value in convert_ldm_clip_checkpoint(state).items()}
-        _replace(path, text_encoder, text)
-    if isinstance(vae, AutoencoderKL) and any(key.startswith("first_stage_model.") for key in state):
-        _replace(path, vae, convert_ldm_vae_checkpoint(state, vae.config))
+    try:
+        replaced = _replacements(path, unet, convert_ldm_unet_checkpoint(state, unet.config), leave="motion_modules.")
+        if text_encoder is not None and any(key.startswith(LDM_TEXT) for key in state):
+            known = _weights(text_encoder)
+            text = {_text_key(key, known): value for key, value in convert_ldm_clip_checkpoint(state).items()}
+            replaced += _replacements(path, text_encoder, text)
+        if isinstance(vae, AutoencoderKL) and any(key.startswith("first_stage_model.") for key in state):
+            replaced += _replacements(path, vae, convert_ldm_vae_checkpoint(state, vae.config))
+    except (RuntimeError, KeyError, IndexError, AttributeError) as error:
+        raise PersonalisationError(f"{path}: does not fit this model: {_one_line(error)}") from None
+    for own, value in replaced:
+        own.copy_(value)
 
 
 def load_community_lora(path: Path, name: str, unet: MotionUNet, text_encoder: CLIPTextModel | None) -> None:
     """Add a LoRA with the keys of kohya's scripts or of diffusers. It is active only inside `personal_loras`.
 
+    Afterwards the matrices of every layer are compared with those of the file. A file that is refused leaves the
+    networks as they were. Layers of the file that this model does not have are named in a warning.
+
     Raises:
-        PersonalisationError: the file is missing, no LoRA, or does not fit the UNet; or the name is taken.
+        PersonalisationError: the file is missing, no plain LoRA, or does not fit this model; or the name is taken.
     """
-    if name in getattr(unet, "peft_config", {}):
-        raise PersonalisationError(f"{path}: a LoRA named {name} is loaded already; give another name")
+    networks = [network for network in (unet, text_encoder) if network is not None]
+    if any(name in getattr(network, "peft_config", {}) for network in networks):
+        raise PersonalisationError(f"{path}: a LoRA named {name} is loaded already; give another name, NAME:FILE")
+    plain = read_plain_lora(path)
+    bare = [network for network in networks if not lora_layers(network)]
     try:
-        state, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(_read(path), unet_config=unet.config)
+        state, _ = StableDiffusionLoraLoaderMixin.lora_state_dict(dict(plain), unet_config=unet.config)
         of_unet = any(key.startswith("unet.") for key in state)
         of_text = text_encoder is not None and any(key.startswith("text_encoder.") for key in state)
         if not of_unet and not of_text:
             raise PersonalisationError(f"{path}: no LoRA weights for the UNet or the text encoder")
         if of_unet:
-            StableDiffusionLoraLoaderMixin.load_lora_into_unet(state, alphas, unet, adapter_name=name)
+            StableDiffusionLoraLoaderMixin.load_lora_into_unet(state, None, unet, adapter_name=name)
         if of_text:
             StableDiffusionLoraLoaderMixin.load_lora_into_text_encoder(
-                state, alphas, text_encoder, prefix="text_encoder", adapter_name=name
+                state, None, text_encoder, prefix="text_encoder", adapter_name=name
             )
-    except (RuntimeError, KeyError, IndexError) as error:
-        raise PersonalisationError(f"{path}: does not fit this model: {str(error).splitlines()[0]}") from None
-    for network in (unet, text_encoder):
-        if network is not None:
-            silence(network)
-            network.requires_grad_(False)
+        unused = _checked(path, name, plain, networks)
+    except BaseException as error:
+        for network in networks:
+            _remove(network, name, network in bare)
+        if isinstance(error, UserError) or not isinstance(error, Exception):
+            raise
+        raise PersonalisationError(f"{path}: does not fit this model: {_one_line(error)}") from None
+    if unused:
+        total = len(lora_pairs(plain))
+        logger.warning(
+            "%s: %d of %d LoRA layers are used; this model has none such as %s",
+            path,
+            total - len(unused),
+            total,
+            ", ".join(unused[:SHOWN_PROBLEMS]),
+        )
+    for network in networks:
+        silence(network)
+        network.requires_grad_(False)
 
 
 @contextmanager
@@ -96,6 +125,9 @@ def personal_loras(
         known = ", ".join(sorted(loaded)) or "none"
         named = ", ".join(name[:LONGEST_NAME] for name in unknown[:SHOWN_PROBLEMS])
         raise PersonalisationError(f"personal_loras: {named} is not loaded; loaded: {known}")
+    for name, weight in weights.items():
+        if not math.isfinite(weight):
+            raise PersonalisationError(f"personal_loras: {name}: the weight must be a finite number, got {weight}")
     with ExitStack() as stack:
         for network in networks:
             layers = lora_layers(network)
@@ -103,19 +135,52 @@ def personal_loras(
         yield
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix != ".safetensors":
-        raise PersonalisationError(f"{path}: only .safetensors files are read, others could run code")
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise PersonalisationError(f"{path}: no such file") from None
-    except (OSError, SafetensorError) as error:
-        raise PersonalisationError(f"{path}: not readable: {error}") from None
+def _checked(path: Path, name: str, plain: Mapping[str, Tensor], networks: Sequence[nn.Module]) -> list[str]:
+    """Compare the loaded matrices with the file's, give each layer the scale 1, and return the layers not used.
+
+    Raises:
+        PersonalisationError: nothing was used, or a layer holds other matrices than those of one layer of the file.
+    """
+    left = lora_pairs(plain)
+    layers: list[Any] = [layer for network in networks for layer in lora_layers(network) if name in layer.lora_A]
+    for layer in layers:
+        loaded = layer.lora_A[name].weight, layer.lora_B[name].weight
+        layer.scaling[name] = 1.0
+        found = next((key for key, pair in left.items() if all(map(_same, loaded, pair))), None)
+        if found is None:
+            raise PersonalisationError(
+                f"{path}: a layer of {tuple(loaded[1].shape)} was not loaded as it is in the file"
+            )
+        del left[found]
+    if len(left) == len(lora_pairs(plain)):
+        raise PersonalisationError(f"{path}: none of its layers is in this model, such as {next(iter(left), 'none')}")
+    return list(left)
 
 
-def _replace(path: Path, network: nn.Module, state: Mapping[str, Tensor], leave: str | None = None) -> None:
-    """Copy the state into the network's own weights, except for keys that contain `leave`."""
+def _same(loaded: Tensor, given: Tensor) -> bool:
+    """Whether a matrix is that of the file, which may have further sides of 1 and another precision."""
+    return loaded.numel() == given.numel() and torch.equal(loaded.flatten(), given.to(loaded).flatten())
+
+
+def _remove(network: Any, name: str, bare: bool) -> None:
+    """Take a LoRA off, whole or half loaded; a network that was `bare` before loses its LoRA layers, too."""
+    if bare:
+        recurse_remove_peft_layers(network)
+        if hasattr(network, "peft_config"):
+            del network.peft_config
+        network._hf_peft_config_loaded = False
+        return
+    for layer in lora_layers(network):
+        if name in layer.lora_A:
+            layer.delete_adapter(name)
+    network.peft_config.pop(name, None)
+    silence(network)
+
+
+def _replacements(
+    path: Path, network: nn.Module, state: Mapping[str, Tensor], leave: str | None = None
+) -> list[tuple[Tensor, Tensor]]:
+    """The network's own weights, but for keys that contain `leave`, each with that of the state."""
     own = {key: value for key, value in _weights(network).items() if leave is None or leave not in key}
     wrong = [key for key in sorted(own) if key not in state or state[key].shape != own[key].shape]
     if wrong:
@@ -123,8 +188,12 @@ def _replace(path: Path, network: nn.Module, state: Mapping[str, Tensor], leave:
             f"{path}: {len(wrong)} of {len(own)} weights of {type(network).__name__} are missing or of another size, "
             f"such as {wrong[0]}; expected a checkpoint of this base's architecture"
         )
-    for key, value in own.items():
-        value.copy_(state[key])
+    return [(value, state[key]) for key, value in own.items()]
+
+
+def _one_line(error: Exception) -> str:
+    """The error's message on one line, with layer and sizes, which PyTorch puts on the second."""
+    return shorten(" ".join(str(error).split()) or type(error).__name__, LONGEST_REASON)
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:

@@ -69,8 +69,7 @@ def _generate(options: argparse.Namespace) -> None:
         pipeline.load_checkpoint(options.checkpoint)
     personal = dict(pipeline.settings.personal_loras)
     for text in options.lora:
-        path, weight = _weighted(text)
-        name = _lora_name(path)
+        name, path, weight = _named_lora(text)
         pipeline.load_personal_lora(path, name)
         personal[name] = weight
     place(pipeline, options.offload)
@@ -215,7 +214,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     make.add_argument("--checkpoint", type=Path, help="a Stable Diffusion 1.5 community checkpoint, .safetensors")
     make.add_argument(
-        "--lora", action="append", default=[], metavar="FILE[=WEIGHT]", help="a community LoRA; may be given repeatedly"
+        "--lora",
+        action="append",
+        default=[],
+        metavar="[NAME:]FILE[=WEIGHT]",
+        help="a community LoRA; repeat it for more",
     )
     make.add_argument("--dtype", choices=DTYPES, default="float32", help="of the networks; default: float32")
     make.add_argument("--offload", action="store_true", help="VAE and text encoder on the GPU only while they work")
@@ -261,18 +264,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _weighted(text: str) -> tuple[Path, float]:
-    """`FILE` or `FILE=WEIGHT`."""
-    path, _, weight = text.partition("=")
+def _named_lora(text: str) -> tuple[str, Path, float]:
+    """Name, file and weight of `FILE`, `FILE=WEIGHT`, `NAME:FILE` or `NAME:FILE=WEIGHT`; a name of any script."""
+    name, file, weight = "", text, "1"
+    if not Path(text).exists() and "=" in text:
+        file, _, weight = text.rpartition("=")
+    if not Path(file).exists() and re.match(r"[\w-]+:", file):
+        name, _, file = file.partition(":")
     try:
-        return Path(path), float(weight or 1)
+        return name or re.sub(r"[^\w-]", "_", Path(file).stem), Path(file), float(weight)
     except ValueError:
-        raise UserError(f"--lora: expected FILE or FILE=WEIGHT, got {text!r}") from None
-
-
-def _lora_name(path: Path) -> str:
-    """The file's name as that of a network's module, where a dot would be a path."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)
+        raise UserError(f"--lora: expected [NAME:]FILE[=WEIGHT], got {text!r}") from None
 
 
 def _add_videos(parser: argparse.ArgumentParser) -> None:

@@ -61,26 +61,36 @@ def decode_image(text: str, frame: Size, max_pixels: int) -> FramedPicture:
     Raises:
         ImageError: no base64, no such picture, damaged, too large, or too long for its width.
     """
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise ImageError("image: not valid base64") from None
     with DECODING:
-        try:
-            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
-                _check_size(picture.size, max_pixels)
-                full = picture.size
-                picture.draft(picture.mode, (2 * max(frame), 2 * max(frame)))  # a JPEG is decoded smaller at once
-                picture.load()
-                image, notes, sideways = as_seen(picture)
-        except UserError:
-            raise
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            raise ImageError("image: not a readable PNG or JPEG") from None
+        (image, notes, sideways), full = _decoded(text, max_pixels, 2 * max(frame))
         size = (full[1], full[0]) if sideways else full
         return FramedPicture(
             cover_crop(image.size, frame).image(image), size, cover_crop(size, frame).describe(), notes
         )
+
+
+def decode_whole_image(text: str, max_pixels: int) -> SeenPicture:
+    """A base64 PNG or JPEG at its own size, upright RGB. Raises ImageError, see `decode_image`."""
+    return _decoded(text, max_pixels, MAX_IMAGE_SIDE)[0]
+
+
+def _decoded(text: str, max_pixels: int, side: int) -> tuple[SeenPicture, Size]:
+    """The picture, and the size of its file. A JPEG is decoded smaller at once if `side` pixels a side are enough."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ImageError("image: not valid base64") from None
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
+            _check_size(picture.size, max_pixels)
+            full = picture.size
+            picture.draft(picture.mode, (side, side))
+            picture.load()
+            return as_seen(picture), full
+    except UserError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise ImageError("image: not a readable PNG or JPEG") from None
 
 
 def _check_size(size: Size, max_pixels: int) -> None:

@@ -10,7 +10,8 @@ from models.denoising.conditions import unshuffled_flow
 from models.denoising.flow_maps import flow_map, rasterise
 from models.sampling.adapters import use_lora
 from models.sampling.pipeline import ImageConductorPipeline
-from models.strokes.trajectories import parse_trajectories, stroke_tracks
+from models.strokes.stroke import stroke_tracks
+from models.strokes.trajectories import parse_trajectories
 from tests.unit import golden
 
 pytestmark = pytest.mark.skipif(not golden.FOLDER.is_dir(), reason=f"no golden tensors in {golden.FOLDER}")

@@ -1,12 +1,14 @@
 """Community files on a tiny base: read in their own layouts, they change the picture and leave the control."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, MotionAdapter, UNet2DConditionModel
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from models.denoising.strokes import Strokes
 from models.networks.foundation import Foundation
@@ -17,8 +19,9 @@ from models.sampling.inputs import fit_image
 from models.sampling.personalisation import PersonalisationError, personal_loras
 from models.sampling.pipeline import ImageConductorPipeline
 from models.sampling.settings import Settings
-from models.serving.cli import _lora_name, _weighted
-from models.strokes.trajectories import parse_trajectories, stroke_tracks
+from models.serving.cli import _named_lora
+from models.strokes.stroke import stroke_tracks
+from models.strokes.trajectories import parse_trajectories
 from tests.unit import tiny
 
 SD = {"block_out_channels": (32, 32), "layers_per_block": 1, "cross_attention_dim": tiny.TEXT, "attention_head_dim": 4}
@@ -227,11 +230,136 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path):
 def test_a_loras_file_may_have_any_name(tmp_path):
     pipe = pipeline()
     path, _ = lora(tmp_path / "style v1.5.safetensors", "kohya")
-    pipe.load_personal_lora(path, _lora_name(path))
+    pipe.load_personal_lora(path, _named_lora(str(path))[0])
     assert not torch.equal(video(pipe, personal_loras={"style_v1_5": 1.0}), video(pipe))
 
 
 def test_a_lora_on_the_command_line():
-    assert _weighted("style.safetensors")[1] == 1 and _weighted("style.safetensors=0.4")[1] == 0.4
+    assert _named_lora("style.safetensors") == ("style", Path("style.safetensors"), 1.0)
+    assert _named_lora("style.safetensors=0.4") == ("style", Path("style.safetensors"), 0.4)
+    assert _named_lora("水墨.safetensors")[0] == "水墨" != _named_lora("动漫.safetensors")[0]
+    assert _named_lora("b:a/style.safetensors=2") == ("b", Path("a/style.safetensors"), 2.0)
     with pytest.raises(ValueError, match="--lora"):
-        _weighted("style.safetensors=much")
+        _named_lora("style.safetensors=much")
+
+
+def kohya(key: str, rank: int, alpha: float | None, seed: int, width: int = 32) -> tuple[dict, torch.Tensor]:
+    """The keys of one layer in kohya's layout, and its full update."""
+    draw = torch.Generator().manual_seed(seed)
+    down, up = torch.randn(rank, width, generator=draw), torch.randn(32, rank, generator=draw)
+    name = f"lora_unet_{key.replace('.', '_')}"
+    state = {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
+    if alpha is not None:
+        state[f"{name}.alpha"] = torch.tensor(alpha)
+    return state, up @ down * (1 if alpha is None else alpha / rank)
+
+
+OTHER_ATTENTION = ATTENTION.replace("to_q", "to_v")
+
+
+@pytest.mark.parametrize("ranks", [(2, 4), (4, 2)])
+def test_each_layer_has_its_own_strength_in_a_resized_lora(tmp_path, ranks):
+    pipe = pipeline()
+    first, update = kohya(ATTENTION, ranks[0], 0.5 * ranks[0], 1)
+    second, other = kohya(OTHER_ATTENTION, ranks[1], 3.0, 2)
+    save_file(first | second, tmp_path / "resized.safetensors")
+    pipe.load_personal_lora(tmp_path / "resized.safetensors", "a")
+
+    for key, right in ((ATTENTION, update), (OTHER_ATTENTION, other)):
+        torch.testing.assert_close(pipe.unet.get_submodule(key).get_delta_weight("a"), right)
+
+
+def test_alpha_in_the_header_counts(tmp_path):
+    pipe = pipeline()
+    path, update = lora(tmp_path / "a.safetensors", "diffusers")
+    header = {"unet.r": 2, "unet.lora_alpha": 16, "unet.alpha_pattern": {}, "unet.use_dora": False}
+    save_file(load_file(path), path, {"lora_adapter_metadata": json.dumps(header)})
+    pipe.load_personal_lora(path, "a")
+
+    torch.testing.assert_close(pipe.unet.get_submodule(ATTENTION).get_delta_weight("a"), 8 * update)
+
+
+KOHYA = f"lora_unet_{ATTENTION.replace('.', '_')}"
+WITH_TEXT = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+REFUSED = {
+    "DoRA of kohya": ({**kohya(ATTENTION, 2, 1.0, 0)[0], f"{KOHYA}.dora_scale": torch.ones(32, 1)}, "DoRA"),
+    "DoRA of PEFT": (
+        {
+            f"unet.{ATTENTION}.lora_A.weight": torch.ones(2, 32),
+            f"unet.{ATTENTION}.lora_B.weight": torch.ones(32, 2),
+            f"unet.{ATTENTION}.lora_magnitude_vector": torch.ones(32),
+        },
+        "DoRA",
+    ),
+    "LoHa": ({f"{KOHYA}.hada_w1_a": torch.ones(32, 2)}, "LoHa"),
+    "LoKr": ({f"unet.{ATTENTION}.lokr_w1": torch.ones(4, 4), f"unet.{ATTENTION}.lokr_w2": torch.ones(8, 8)}, "LoKr"),
+    "LoCon": ({**kohya(ATTENTION, 2, 1.0, 0)[0], f"{KOHYA}.lora_mid.weight": torch.ones(2, 2)}, "Tucker"),
+    "half of a layer": ({f"{KOHYA}.lora_down.weight": torch.ones(2, 32)}, "partner"),
+    "not a number": (kohya(ATTENTION, 2, float("nan"), 0)[0], "not finite"),
+    "another size": (kohya(ATTENTION, 2, 1.0, 0, width=48)[0], "48"),
+    "part of the text encoder": (
+        {
+            **kohya(ATTENTION, 2, 1.0, 0)[0],
+            f"{WITH_TEXT}.lora_down.weight": torch.ones(2, 16),
+            f"{WITH_TEXT}.lora_up.weight": torch.ones(16, 2),
+        },
+        "refused.safetensors",
+    ),
+    "nothing of this model": (kohya("down_blocks.7.attentions.0.transformer_blocks.0.attn1.to_q", 2, 1.0, 0)[0], ""),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("with_another", [False, True])
+def test_a_refused_lora_is_named_and_leaves_nothing(tmp_path, name, with_another):
+    state, reason = REFUSED[name]
+    pipe = pipeline()
+    if with_another:
+        pipe.load_personal_lora(lora(tmp_path / "good.safetensors", "kohya")[0], "good")
+    before = {key: value.clone() for key, value in pipe.unet.state_dict().items()}
+    text = {key: value.clone() for key, value in pipe.text_encoder.state_dict().items()}
+    save_file(state, tmp_path / "refused.safetensors")
+    with pytest.raises(PersonalisationError) as caught:
+        pipe.load_personal_lora(tmp_path / "refused.safetensors", "a")
+
+    assert "refused.safetensors" in str(caught.value) and reason in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
+    for network, kept in ((pipe.unet, before), (pipe.text_encoder, text)):
+        now = network.state_dict()
+        assert now.keys() == kept.keys()
+        assert all(torch.equal(now[key], kept[key]) for key in now)
+        assert "a" not in getattr(network, "peft_config", {})
+
+
+def test_layers_that_the_model_does_not_have_are_named_or_the_file_is_refused(tmp_path, caplog):
+    pipe = pipeline()
+    known, update = kohya(ATTENTION, 2, 1.0, 0)
+    unknown, _ = kohya("down_blocks.7.attentions.0.transformer_blocks.0.attn1.to_q", 2, 1.0, 0)
+    save_file(known | unknown, tmp_path / "a.safetensors")
+    try:
+        pipe.load_personal_lora(tmp_path / "a.safetensors", "a")
+    except PersonalisationError:
+        assert "a" not in getattr(pipe.unet, "peft_config", {})
+    else:
+        assert "1 of 2 LoRA layers" in caplog.text
+        torch.testing.assert_close(pipe.unet.get_submodule(ATTENTION).get_delta_weight("a"), update)
+
+
+def test_a_weight_that_is_no_number_is_refused(tmp_path):
+    pipe = pipeline()
+    pipe.load_personal_lora(lora(tmp_path / "a.safetensors", "kohya")[0], "a")
+    with pytest.raises(PersonalisationError, match="personal_loras: a"):
+        video(pipe, personal_loras={"a": float("nan")})
+
+
+def test_a_checkpoint_whose_last_part_does_not_fit_replaces_nothing(checkpoint, tmp_path):
+    pipe = pipeline()
+    before = {key: value.clone() for key, value in pipe.unet.state_dict().items()}
+    state = load_file(checkpoint)
+    first = next(key for key in state if key.startswith("cond_stage_model.") and state[key].ndim == 2)
+    state[first] = state[first][..., :1].contiguous()
+    save_file(state, tmp_path / "odd.safetensors")
+    with pytest.raises(PersonalisationError, match="odd.safetensors"):
+        pipe.load_checkpoint(tmp_path / "odd.safetensors")
+
+    assert all(torch.equal(value, before[key]) for key, value in pipe.unet.state_dict().items())

@@ -1,0 +1,133 @@
+"""Files of community LoRAs: read whole, refused where they are more than a LoRA, and made plain.
+
+A plain LoRA has the scale 1: the strength alpha / rank of each layer, from the file's keys or its header, is multiplied
+into its second matrix. What a loader makes of alpha then no longer matters.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from models.errors import UserError
+
+HEADER = "lora_adapter_metadata"  # where diffusers keeps rank and alpha
+PAIRS = (  # endings of the first and the second matrix of a layer
+    (".lora_down.weight", ".lora_up.weight"),
+    (".lora_A.weight", ".lora_B.weight"),
+    (".lora.down.weight", ".lora.up.weight"),
+    ("_lora.down.weight", "_lora.up.weight"),
+    (".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),
+)
+OTHER_KINDS = {  # part of a key: what the file is instead
+    "dora_scale": "DoRA",
+    "lora_magnitude_vector": "DoRA",
+    "hada_": "LoHa",
+    "lokr_": "LoKr",
+    "lora_mid": "a Tucker LoCon",
+    "oft_": "OFT",
+    "boft_": "BOFT",
+    "ia3_": "IA3",
+    "on_input": "IA3",
+    ".a1.weight": "GLoRA",
+    ".diff": "a difference of full weights",
+    ".set_weight": "a set of full weights",
+    ".w_norm": "a set of norm weights",
+    ".b_norm": "a set of norm weights",
+}
+ALPHA = ".alpha"
+
+
+class PersonalisationError(UserError):
+    """A community file that cannot be used; the message names it and says why."""
+
+
+def read_community_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the header's metadata of a `.safetensors` file.
+
+    Raises:
+        PersonalisationError: the file is missing, of another kind, damaged, or holds values that are not finite.
+    """
+    if path.suffix != ".safetensors":
+        raise PersonalisationError(f"{path}: only .safetensors files are read, others could run code")
+    try:
+        with safe_open(path, "pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no dict)
+            metadata = file.metadata() or {}
+    except FileNotFoundError:
+        raise PersonalisationError(f"{path}: no such file") from None
+    except (OSError, SafetensorError) as error:
+        raise PersonalisationError(f"{path}: not readable: {error}") from None
+    for key, value in state.items():
+        if value.is_floating_point() and not value.float().isfinite().all():
+            raise PersonalisationError(f"{path}: {key}: holds values that are not finite numbers")
+    return state, metadata
+
+
+def read_plain_lora(path: Path) -> dict[str, Tensor]:
+    """The matrices of a LoRA file, with the strength of each layer multiplied into its second matrix; no alpha.
+
+    Raises:
+        PersonalisationError: see `read_community_file`; or the file is another kind of adapter, or a matrix lacks its
+            partner.
+    """
+    state, metadata = read_community_file(path)
+    for key in state:
+        for part, kind in OTHER_KINDS.items():
+            if part in key:
+                raise PersonalisationError(f"{path}: {key}: this is {kind}; only plain LoRA is supported")
+    settings = _header(path, metadata)
+    plain = {key: value for key, value in state.items() if not key.endswith(ALPHA)}
+    for key in list(plain):
+        for first, second in PAIRS:
+            if not key.endswith(first):
+                continue
+            layer = key.removesuffix(first)
+            if layer + second not in plain:
+                raise PersonalisationError(f"{path}: {key}: its partner *{second} is missing")
+            strength = _strength(layer, plain[key].shape[0], state.get(layer + ALPHA), settings)
+            up = plain[layer + second]
+            plain[layer + second] = (up.float() * strength).to(up.dtype) if strength != 1 else up
+            break
+    return plain
+
+
+def lora_pairs(plain: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """First and second matrix of each layer of a plain LoRA, by the layer's name in the file."""
+    return {
+        key.removesuffix(first): (value, plain[key.removesuffix(first) + second])
+        for key, value in plain.items()
+        for first, second in PAIRS
+        if key.endswith(first)
+    }
+
+
+def _strength(layer: str, rank: int, alpha: Tensor | None, settings: Mapping[str, Any]) -> float:
+    """alpha / rank of a layer: its own alpha, else that of the header, else 1."""
+    if alpha is not None:
+        return float(alpha) / rank
+    network, _, module = layer.partition(".")
+    given = settings.get(f"{network}.lora_alpha")
+    if given is None:
+        return 1.0
+    for pattern, value in (settings.get(f"{network}.alpha_pattern") or {}).items():
+        if re.fullmatch(rf"(.*\.)?({pattern})", module):
+            given = value
+            break
+    return float(given) / (rank**0.5 if settings.get(f"{network}.use_rslora") else rank)
+
+
+def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        settings = json.loads(metadata.get(HEADER, "{}"))
+    except ValueError:
+        raise PersonalisationError(f"{path}: its header's {HEADER} is not JSON") from None
+    if not isinstance(settings, dict):
+        raise PersonalisationError(f"{path}: its header's {HEADER} is no object")
+    if any(value for key, value in settings.items() if key.endswith(".use_dora")):
+        raise PersonalisationError(f"{path}: {HEADER}: this is DoRA; only plain LoRA is supported")
+    return settings
