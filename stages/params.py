@@ -148,7 +148,7 @@ class ClipsParams(Section):
     validation: Share
 
     @model_validator(mode="after")
-    def _something_is_left_to_train_on(self):
+    def _something_is_left_to_train_on(self) -> Self:
         if self.held_out + self.validation > 1:
             raise ValueError(f"held_out ({self.held_out}) and validation ({self.validation}) exceed 1 together")
         return self

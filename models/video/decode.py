@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 from av.codec.context import Flags
@@ -92,7 +92,7 @@ def opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         raise UnreadableVideo(f"cannot be decoded: damaged or of an unknown kind ({detail})") from error
 
 
-def packets_of(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
+def packets_of(container: InputContainer, *streams: Stream) -> Iterator["Packet[Any]"]:
     packets = container.demux(*streams)
     while True:
         with waiting():
@@ -102,7 +102,7 @@ def packets_of(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
         yield packet
 
 
-def decoded(packet: Packet) -> list[VideoFrame]:
+def decoded(packet: "Packet[Any]") -> list[VideoFrame]:
     with waiting():
         return packet.decode()
 

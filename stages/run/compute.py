@@ -13,14 +13,16 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
 from multiprocessing import connection
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import cv2
 from tqdm import tqdm
@@ -37,6 +39,17 @@ HUNG = 2 * STALLED  # seconds that FFmpeg may spend on one frame; after that its
 SECONDS_FOR_A_WORKER = 30
 AHEAD = 64  # items submitted ahead, at least; more keeps workers busier, but more are repeated when one dies
 GPU = "GPU"  # the name of the resource that a Dask worker offers
+
+
+@dataclass(frozen=True)
+class Work(Generic[Item, Result]):
+    """What `map_items` is given; `neural`: its `one_per_accelerator`."""
+
+    function: Callable[[Item], Result]
+    items: Sequence[Item]
+    compute: ComputeParams
+    crashed: Callable[[Item], Result]
+    neural: bool
 
 
 def map_items(
@@ -59,55 +72,87 @@ def map_items(
             kind needed, or one in another folder.
         Whatever `function` raises; work that has begun is finished, the rest is not started.
     """
-    backend = {"serial": _serial, "processes": _processes, "dask": _dask}[compute.backend]
     if not items:
         return
     start = time.monotonic()
-    results = backend(function, items, compute, crashed, one_per_accelerator)
+    work = Work(function, items, compute, crashed, one_per_accelerator)
+    results = {"serial": _serial, "processes": _processes, "dask": _dask}[compute.backend](work)
     yield from tqdm(results, total=len(items), desc=title, unit="item", disable=None)
     note_throughput(title, len(items), time.monotonic() - start)
 
 
-def _serial(function, items, compute, crashed, one_per_accelerator) -> Iterator:
-    return map(function, items)
+class Done(NamedTuple, Generic[Result]):
+    """The result of one item."""
+
+    result: Result
 
 
-def _processes(function, items, compute, crashed, one_per_accelerator) -> Iterator:
-    workers = min(len(items), compute.workers or _default_workers(one_per_accelerator))
-    left = list(reversed(items))
+class Suspect(NamedTuple, Generic[Item]):
+    """An item that was open when its worker died: perhaps the one that killed it, perhaps an innocent neighbour."""
+
+    item: Item
+
+
+Outcome = Done[Result] | Suspect[Item]
+"""What becomes of an item in one round of work."""
+
+
+def _serial(work: Work[Item, Result]) -> Iterator[Result]:
+    return map(work.function, work.items)
+
+
+def _processes(work: Work[Item, Result]) -> Iterator[Result]:
+    workers = min(len(work.items), work.compute.workers or _default_workers(work.neural))
+    pool = partial(_pool, work.function, work.neural)
+    left = list(work.items)
     while left:
-        suspects: list = []
-        yield from _pool(function, left, workers, one_per_accelerator, suspects)
-        for item in suspects:
-            guilty: list = []
-            yield from _pool(function, [item], 1, one_per_accelerator, guilty)
-            if guilty:
-                yield crashed(item)
+        tried, suspects = 0, []
+        for outcome in pool(left, workers):
+            tried += 1
+            if isinstance(outcome, Suspect):
+                suspects.append(outcome.item)
+            else:
+                yield outcome.result
+        left = left[tried:]
+        yield from _alone(suspects, lambda item: pool([item], 1), work.crashed)
 
 
-def _pool(function, left: list, workers: int, neural: bool, suspects: list) -> Iterator:
-    """Yield the results of the items in `left`, from its end. If a worker dies, stop; `suspects` gets open items."""
+def _alone(
+    suspects: Sequence[Item],
+    attempt: Callable[[Item], Iterator[Outcome[Result, Item]]],
+    crashed: Callable[[Item], Result],
+) -> Iterator[Result]:
+    """Each suspect by itself: its result, or that of a crash if it kills its worker again."""
+    for item in suspects:
+        for outcome in attempt(item):
+            yield outcome.result if isinstance(outcome, Done) else crashed(item)
+
+
+def _pool(
+    function: Callable[[Item], Result], neural: bool, items: Sequence[Item], workers: int
+) -> Iterator[Outcome[Result, Item]]:
+    """One pool of processes, until all items are done or a worker dies. The first items of `items` are tried first."""
     sys.warnoptions.append(MAIN_IS_PRELOADED)  # workers take it over
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["stages.run.compute", function.__module__])  # imported once, not once per worker
-    running: dict[Future, object] = {}
+    left, running = deque(items), dict[Future[Result], Item]()
     with ProcessPoolExecutor(workers, context, _start_worker, (workers, neural, context.Value("i", 0))) as pool:
         try:
             while left or running:
                 while left and len(running) < 2 * workers:
-                    running[pool.submit(function, left[-1])] = left[-1]  # raises if the pool broke; the item is left
-                    left.pop()
+                    running[pool.submit(function, left[0])] = left[0]  # raises if the pool broke; the item is left
+                    left.popleft()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     result = future.result()
                     del running[future]
-                    yield result
+                    yield Done(result)
         except BrokenProcessPool:
-            suspects.extend(running.values())
+            yield from (Suspect(item) for item in running.values())
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _dask(function, items, compute, crashed, one_per_accelerator) -> Iterator:
+def _dask(work: Work[Item, Result]) -> Iterator[Result]:
     try:
         from distributed import CancelledError, Client
     except ImportError:
@@ -115,33 +160,34 @@ def _dask(function, items, compute, crashed, one_per_accelerator) -> Iterator:
             "params.yaml: compute.backend: dask needs the package `distributed`, here and on the workers: "
             "install the extra `dask`, or set compute.backend to processes"
         ) from None
+    address = str(work.compute.address)
     try:
-        client = Client(compute.address)
+        client = Client(address)
     except (OSError, ValueError) as error:
         raise ParamsError(
-            f"params.yaml: compute.address: no Dask scheduler answers at {compute.address}: {error}; "
+            f"params.yaml: compute.address: no Dask scheduler answers at {address}: {error}; "
             "start one with: dask scheduler"
         ) from None
     with client:
-        resources = {GPU: 1} if one_per_accelerator else {}
-        ahead = max(AHEAD, 2 * _wait_for_workers(client, compute.address, resources))
-        submit = partial(client.submit, partial(_guarded, function), pure=False, resources=resources)
-        suspects: list = []
+        resources = {GPU: 1} if work.neural else {}
+        ahead = max(AHEAD, 2 * _wait_for_workers(client, address, resources))
+        submit = partial(client.submit, partial(_guarded, work.function), pure=False, resources=resources)
+        suspects: list[Item] = []
         try:
-            yield from _dask_round(submit, items, ahead, suspects)
-            for item in suspects:
-                guilty: list = []
-                yield from _dask_round(submit, [item], 1, guilty)
-                if guilty:
-                    yield crashed(item)
+            for outcome in _dask_round(submit, work.items, ahead):
+                if isinstance(outcome, Suspect):
+                    suspects.append(outcome.item)
+                else:
+                    yield outcome.result
+            yield from _alone(suspects, lambda item: _dask_round(submit, [item], 1), work.crashed)
         except CancelledError:
             raise ParamsError(
-                f"params.yaml: compute.address: the Dask scheduler at {compute.address} went away; what was done is "
+                f"params.yaml: compute.address: the Dask scheduler at {address} went away; what was done is "
                 "kept: start it and run again"
             ) from None
 
 
-def _wait_for_workers(client, address: str, resources: dict[str, int]) -> int:
+def _wait_for_workers(client: Any, address: str, resources: dict[str, int]) -> int:
     """Wait until a worker has started or restarted (Dask would wait for ever), and return the number of threads."""
     end = time.monotonic() + SECONDS_FOR_A_WORKER
     while True:
@@ -165,16 +211,13 @@ def _wait_for_workers(client, address: str, resources: dict[str, int]) -> int:
     return threads
 
 
-def _dask_round(submit, items, ahead: int, suspects: list) -> Iterator:
-    """Yield the results of the items. Items whose worker died too often are collected in `suspects`.
-
-    They include the item that caused it, and innocent items that were queued on the same worker.
-    """
+def _dask_round(submit: Callable[[Item], Any], items: Sequence[Item], ahead: int) -> Iterator[Outcome[Any, Item]]:
+    """All items, `ahead` of them submitted at once. Items whose worker died too often are suspects."""
     from distributed import KilledWorker, as_completed
 
-    left, item_of = iter(items), {}
+    left, item_of = iter(items), dict[str, Item]()
 
-    def begin(count: int) -> list:
+    def begin(count: int) -> list[Any]:
         begun = [(submit(item), item) for item in islice(left, count)]
         item_of.update({future.key: item for future, item in begun})
         return [future for future, _ in begun]
@@ -183,13 +226,13 @@ def _dask_round(submit, items, ahead: int, suspects: list) -> Iterator:
     for future in running:
         item = item_of.pop(future.key)
         try:
-            yield future.result()
+            yield Done(future.result())
         except KilledWorker:
-            suspects.append(item)
+            yield Suspect(item)
         running.update(begin(1))
 
 
-def _guarded(function, item):
+def _guarded(function: Callable[[Item], Result], item: Item) -> Result:
     _end_when_hung()
     return function(item)
 
@@ -202,7 +245,7 @@ def _default_workers(one_per_accelerator: bool) -> int:
     return max(1, torch.cuda.device_count())
 
 
-def _start_worker(workers: int, neural: bool, counter) -> None:
+def _start_worker(workers: int, neural: bool, counter: Any) -> None:
     """Give a worker one thread, and a neural worker a GPU. The worker ends with the process that started it."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     _end_when_hung()
