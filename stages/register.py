@@ -8,6 +8,7 @@ import base64
 import importlib.metadata
 import io
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -120,6 +121,7 @@ def log_and_register(params: Params, moved: bool, decision: Mapping[str, Any]) -
         links = _links(experiment)
         run.tags(links)
         request = example_request(params)
+        logging.getLogger("mlflow.types.type_hints").setLevel(logging.ERROR)  # pydantic checks what MLflow cannot
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(CODE / "serving" / "pyfunc.py"),

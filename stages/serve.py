@@ -10,10 +10,12 @@ import argparse
 import os
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
+import models
 from models.errors import UserError
 from models.serving.limits import Limits
 from models.serving.service import Service
@@ -68,6 +70,14 @@ def champion(params: Params) -> str:
     return f"models:/{name}@{alias}"
 
 
+def differs(logged: Path, running: Path) -> bool:
+    """Whether the code that was registered with a model, if any, is another one than the package that runs."""
+    sources = [
+        {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.py")} for folder in (logged, running)
+    ]
+    return bool(sources[0]) and sources[0] != sources[1]
+
+
 class Server(uvicorn.Server):
     """Uvicorn, which loads the model beside and drains the service when it is told to end."""
 
@@ -91,10 +101,13 @@ class Server(uvicorn.Server):
         from mlflow.pyfunc import scoring_server
 
         try:
-            loaded = mlflow.pyfunc.load_model(address)
+            folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=address))
+            loaded = mlflow.pyfunc.load_model(str(folder))
             model = loaded.unwrap_python_model()
             if not hasattr(model, "plan"):
                 raise NothingToServe(f"{address}: of an older format; register it anew: dvc repro -f -s register")
+            if differs(folder / "code" / "models", Path(models.__path__[0])):
+                print(f"{address}: registered with other code; it runs on the code of this folder", flush=True)
             self._service.open(model, scoring_server.init(loaded))
             print(f"{address}: ready, POST /invocations; stop with Ctrl-C", flush=True)
         except NothingToServe as error:

@@ -139,7 +139,8 @@ def connect(settings: MLflowParams) -> tuple[Any, str]:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(settings.tracking_uri)
     experiment = mlflow.get_experiment_by_name(settings.experiment)
     if experiment is not None:
