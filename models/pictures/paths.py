@@ -1,4 +1,7 @@
-"""How cameras and things move in picture scenes: paths that start at rest, drawn from a generator. Frame heights, radians."""
+"""How cameras and things move in picture scenes: paths that start at rest, drawn from a generator.
+
+Lengths are in frame heights, angles in radians.
+"""
 
 import numpy as np
 

@@ -23,7 +23,7 @@ TENTHS: tuple[Split, ...] = ("test", "test", "validation", *("train",) * 7)
 
 
 def split_of(sha256: str, kind: str) -> Split:
-    """By content: a fifth of the photographs to test, a tenth to validation; of cut-outs a tenth each; patterns none."""
+    """By content: a fifth of the photographs to test, a tenth to validation; of cut-outs a tenth each."""
     tenth = int(sha256[:8], 16) % 10
     if kind == "pattern" or (kind == "cutout" and tenth == 0):
         return "train"

@@ -205,8 +205,8 @@ SOURCES = (
         "pattern",
         {
             f"{PLASMA}/{name}/contents/images/*x*.*": "a painted picture"
-            for name in "Altai Autumn Canopee Cascade Cluster Flow Honeywave IceCold Kay Kokkini Opal PastelHills Patak "
-            "SafeLanding Shell Volna".split()
+            for name in "Altai Autumn Canopee Cascade Cluster Flow Honeywave IceCold Kay Kokkini Opal PastelHills "
+            "Patak SafeLanding Shell Volna".split()
         },
     ),
     Source("mate-backgrounds", "pattern", {f"{MATE}/abstract/Elephants.jpg": "a painted picture"}),

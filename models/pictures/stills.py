@@ -25,7 +25,7 @@ def random_stills(album: Album, count: int, width: int, height: int, seed: int) 
 
 
 def whole_stills(album: Album, width: int, height: int) -> Tensor:
-    """(pictures, 3, H, W) in 0..1: every photograph as a user gives it, scaled to cover the frame and cut at its middle."""
+    """(pictures, 3, H, W) in 0..1: every photograph as a user gives it, scaled to cover the frame and cropped."""
     stills = []
     for picture in album.photographs:
         pixels = album.pixels(picture)
