@@ -204,6 +204,7 @@ class PretrainParams(Section):
     seed: Seed
     output: str
     start: str | None
+    warp_start: bool
     world: Literal["procedural", "pictures"]
     pictures: str
     codec: Literal["linear", "lapped"]

@@ -21,6 +21,7 @@ from models.origins.pocket import (
     pocket_unet,
     start_away_from_zero,
 )
+from models.origins.warp_start import start_as_warp
 from models.pictures.stills import random_stills
 from models.pretraining import make_pool
 from models.scenes import PRETRAIN_SEEDS
@@ -102,6 +103,8 @@ def _fresh(params: Params, world: World, codec_folder: Path, device: str) -> Tra
     pool = make_pool(world, foundation, seeds, size, params.video.frames, device)
     residual = (pool.latents - pool.latents[:, :, :1])[:, :, 1:]
     foundation.latent_space = LatentSpace(mean=0.0, std=float(residual.std()), first_frame_weight=1.0)
+    if settings.warp_start:
+        start_as_warp(foundation, motion_controlnet)
     return Trainee(foundation, motion_controlnet.to(device))
 
 

@@ -17,6 +17,7 @@ from models.networks.foundation import Foundation
 from models.pixels import to_uint8
 from models.pretraining import KINDS, SceneBatch, choose_strokes, make_pool, motion_error
 from models.scenes import MAX_OBJECTS, moving_parts, sample_scenes
+from models.worlds import procedural_world
 from stages import pretrain
 from stages.params import Params, load_params
 from stages.run.mlflow_runs import connect, newest_run
@@ -41,7 +42,7 @@ TINY = {
 def batch() -> SceneBatch:
     video = load_params(ROOT / "profiles/pocket.yaml").video
     foundation = Foundation.load(ROOT / "pretrained/pocket")
-    return make_pool(foundation, range(SIZE), (video.width, video.height), video.frames, "cpu")
+    return make_pool(procedural_world(), foundation, range(SIZE), (video.width, video.height), video.frames, "cpu")
 
 
 def generator() -> torch.Generator:
