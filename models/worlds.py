@@ -54,11 +54,11 @@ def picture_world(folder: str | Path, split: Split) -> World:
     """
     album = Album(folder, split)
     return World(
-        partial(pictures.sample_scenes, album),
-        pictures.render,
-        pictures.true_tracks,
-        pictures.moving_parts,
-        pictures.scene_captions,
+        partial(pictures.sample_picture_scenes, album),
+        pictures.render_pictures,
+        pictures.picture_tracks,
+        pictures.picture_parts,
+        pictures.picture_captions,
         pictures.MAX_OBJECTS,
         album,
     )

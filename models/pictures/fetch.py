@@ -25,8 +25,8 @@ from PIL import Image, UnidentifiedImageError
 
 from models.errors import UserError
 from models.pictures.album import FOLDER, write_album
-from models.pictures.prepare import TWINS, cutout, digest, emoji, ground, look, split_of
-from models.pictures.sources import EMOJI_FONT, SOURCES, Source
+from models.pictures.prepare import TWINS, cutout, difference_hash, digest, emoji, ground, split_of
+from models.pictures.sources import EMOJI_FONT, SOURCES, PictureSource
 
 MODULES = {"scikit-image": "skimage", "scikit-learn": "sklearn"}
 LISTED = ("package", "file", "kind", "label", "licence", "split", "sha256")
@@ -90,7 +90,7 @@ def unpacked(package: str, folder: Path) -> Path:
     return root
 
 
-def collect(sources: list[Source], roots: dict[str, Path]) -> list[tuple[dict, np.ndarray]]:
+def collect(sources: list[PictureSource], roots: dict[str, Path]) -> list[tuple[dict, np.ndarray]]:
     """Rows and pixels of all pictures, each once; a picture that two files show is taken from the first."""
     pictures: list[tuple[dict, np.ndarray]] = []
     looks: list[int] = []
@@ -101,7 +101,7 @@ def collect(sources: list[Source], roots: dict[str, Path]) -> list[tuple[dict, n
             if pixels is None or (key := digest(pixels)) in digests:
                 continue
             if source.kind != "cutout":
-                mine = look(pixels)
+                mine = difference_hash(pixels)
                 if any((mine ^ other).bit_count() <= TWINS for other in looks):
                     continue
                 looks.append(mine)
@@ -112,7 +112,7 @@ def collect(sources: list[Source], roots: dict[str, Path]) -> list[tuple[dict, n
     return pictures
 
 
-def _files(source: Source, root: Path):
+def _files(source: PictureSource, root: Path):
     """(file, label, sha256, picture) of a source; of several sizes of a picture the largest that is not upright."""
     for pattern, label in source.files.items():
         if pattern == EMOJI_FONT:

@@ -73,7 +73,7 @@ def seen_box(camera: np.ndarray) -> np.ndarray:
     return np.stack([seen.min((0, 1)), seen.max((0, 1))])
 
 
-def spread(rng: np.random.Generator, count: int) -> np.ndarray:
+def scattered(rng: np.random.Generator, count: int) -> np.ndarray:
     """Start centres (K, 2) inside the first frame that do not overlap much: the widest apart of a dozen draws."""
     best, best_gap = np.zeros((count, 2)), -np.inf
     for _ in range(12):

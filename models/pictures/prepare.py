@@ -77,7 +77,7 @@ def emoji(font_file: Path) -> Iterator[tuple[str, Image.Image]]:
         yield f"{'an' if name[0] in 'aeiou' else 'a'} {name}", image
 
 
-def look(pixels: np.ndarray) -> int:
+def difference_hash(pixels: np.ndarray) -> int:
     """A 64-bit difference hash of (H, W, 3): the same for the same picture at another size or quality."""
     small = cv2.resize(cv2.cvtColor(pixels[..., :3], cv2.COLOR_RGB2GRAY), (9, 8), interpolation=cv2.INTER_AREA)
     return int("".join("01"[int(bit)] for bit in (small[:, 1:] > small[:, :-1]).ravel()), 2)

@@ -1,8 +1,8 @@
 """Scenes made of pictures, whose motion is known exactly: a photograph as ground, cut-outs on it, a moving camera.
 
-They have the outward face of `models.scenes`: `sample_scenes`, `render`, `true_tracks`, `moving_parts`,
-`scene_captions`; and `masks`. Everything is a function of the seed and of the album. Lengths are in frame heights: the
-first frame spans x in [-W/2H, W/2H], y in [-1/2, 1/2], origin at its centre, x right, y down. Frames are 3:2.
+Their functions take and give what those of `models.scenes` do (`models.worlds` names them side by side), and there are
+masks. Everything is a function of the seed and of the album. Lengths are in frame heights: the first frame spans x in
+[-W/2H, W/2H], y in [-1/2, 1/2], origin at its centre, x right, y down. Frames are 3:2.
 """
 
 from dataclasses import dataclass, fields
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.pictures.album import Album
-from models.pictures.paths import camera_path, light_path, seen_box, spread, things_paths
+from models.pictures.paths import camera_path, light_path, scattered, seen_box, things_paths
 from models.pictures.pieces import REACH, SPRITE_REACH, draw_cutout, draw_ground
 from models.scenes import Kind
 
@@ -53,7 +53,7 @@ class PictureScenes:
         return PictureScenes(**moved)
 
 
-def sample_scenes(
+def sample_picture_scenes(
     album: Album, kinds: list[Kind], frames: int, seeds: list[int], height: int, movers: int = MAX_OBJECTS
 ) -> PictureScenes:
     """Draw one scene per (kind, seed): `camera` moves the camera only, `object` things only, `mixed` both.
@@ -69,12 +69,12 @@ def sample_scenes(
     return PictureScenes(**stacked, captions=tuple(scene["caption"] for scene in drawn))
 
 
-def scene_captions(scenes: PictureScenes) -> list[str]:
+def picture_captions(scenes: PictureScenes) -> list[str]:
     """What is to be seen, never how it moves: `a red apple and a bee on a green meadow`."""
     return list(scenes.captions)
 
 
-def render(scenes: PictureScenes, width: int, height: int) -> Tensor:
+def render_pictures(scenes: PictureScenes, width: int, height: int) -> Tensor:
     """Frames (B, T, 3, H, W) in 0..1."""
     world = _to_world(scenes, _pixel_grid(scenes, width, height))
     image = _look_up(scenes.ground, world / torch.tensor(REACH, device=world.device), "border")
@@ -90,7 +90,7 @@ def render(scenes: PictureScenes, width: int, height: int) -> Tensor:
     return (image * scenes.light[:, :, None, None, None]).clamp(0, 1)
 
 
-def masks(scenes: PictureScenes, width: int, height: int) -> Tensor:
+def picture_masks(scenes: PictureScenes, width: int, height: int) -> Tensor:
     """Which pixels show which thing: coverage (B, K, T, H, W) in 0..1, what lies above it taken off."""
     world = _to_world(scenes, _pixel_grid(scenes, width, height))
     shown: list[Tensor] = []
@@ -100,7 +100,7 @@ def masks(scenes: PictureScenes, width: int, height: int) -> Tensor:
     return torch.stack(shown, 1)
 
 
-def true_tracks(scenes: PictureScenes, points: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+def picture_tracks(scenes: PictureScenes, points: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
     """Follow points of frame 0 exactly.
 
     Args:
@@ -126,7 +126,7 @@ def true_tracks(scenes: PictureScenes, points: Tensor, width: int, height: int) 
     return tracks, inside & ~covered
 
 
-def moving_parts(scenes: PictureScenes, points: Tensor, width: int, height: int) -> Tensor:
+def picture_parts(scenes: PictureScenes, points: Tensor, width: int, height: int) -> Tensor:
     """What each pixel position (B, N, 2) of frame 0 moves with: 0 the scene, k the k-th of the things that move."""
     owner = _owner(scenes, _start(scenes, points, width, height))[:, 0, 0]
     paths = torch.cat([scenes.centres, scenes.angles[..., None], scenes.growth[..., None]], -1)
@@ -142,7 +142,7 @@ def _sample_scene(album: Album, kind: Kind, frames: int, seed: int, height: int,
     count = 1 + int(rng.choice(len(COUNTS), p=COUNTS))
     if kind == "camera" and rng.random() < NO_OBJECTS_SHARE:
         count = 0
-    centres, angles, growth = things_paths(rng, kind, frames, spread(rng, MAX_OBJECTS), min(movers, max(1, count)))
+    centres, angles, growth = things_paths(rng, kind, frames, scattered(rng, MAX_OBJECTS), min(movers, max(1, count)))
     shadow = np.zeros((MAX_OBJECTS, 3))
     if rng.random() < SHADOW_SHARE:
         shadow[:count] = [rng.uniform(*SHADOW), rng.uniform(-0.04, 0.04), rng.uniform(0.01, 0.05)]

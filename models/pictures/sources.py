@@ -42,7 +42,7 @@ EMOJI_FONT = "usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 
 
 @dataclass(frozen=True)
-class Source:
+class PictureSource:
     """Files of one kind in one package.
 
     files: glob below the package's root -> what is to be seen in it, in words. An empty label is read from the file:
@@ -60,7 +60,7 @@ class Source:
 
 
 SOURCES = (
-    Source(
+    PictureSource(
         "mate-backgrounds",
         "photograph",
         {
@@ -78,7 +78,7 @@ SOURCES = (
             f"{MATE}/nature/YellowFlower.jpg": "a yellow flower",
         },
     ),
-    Source(
+    PictureSource(
         "plasma-workspace-wallpapers",
         "photograph",
         {
@@ -98,7 +98,7 @@ SOURCES = (
             }.items()
         },
     ),
-    Source(
+    PictureSource(
         "lomiri-wallpapers-16.04",
         "photograph",
         {
@@ -117,7 +117,7 @@ SOURCES = (
             f"{BACKGROUNDS}/sunset_by*.jpg": "a sunset over hills",
         },
     ),
-    Source(
+    PictureSource(
         "lomiri-wallpapers-20.04",
         "photograph",
         {
@@ -125,7 +125,7 @@ SOURCES = (
             f"{BACKGROUNDS}/Infinite-Sea_by*.jpg": "stars above the sea",
         },
     ),
-    Source(
+    PictureSource(
         "lxqt-themes",
         "photograph",
         {
@@ -142,7 +142,7 @@ SOURCES = (
             f"{LXQT}/this-is-not-windows.jpg": "a green hill",
         },
     ),
-    Source(
+    PictureSource(
         "palapeli-data",
         "photograph",
         {
@@ -153,7 +153,7 @@ SOURCES = (
             f"{PALAPELI}/panther-chameleon-female.jpg": "a chameleon",
         },
     ),
-    Source(
+    PictureSource(
         "opencv-doc",
         "photograph",
         {
@@ -179,7 +179,7 @@ SOURCES = (
             f"{OPENCV}/text/scenetext06.jpg": "a shop",
         },
     ),
-    Source(
+    PictureSource(
         "scikit-image",
         "photograph",
         {
@@ -191,7 +191,7 @@ SOURCES = (
         },
         "pypi",
     ),
-    Source(
+    PictureSource(
         "scikit-learn",
         "photograph",
         {
@@ -200,7 +200,7 @@ SOURCES = (
         },
         "pypi",
     ),
-    Source(
+    PictureSource(
         "plasma-workspace-wallpapers",
         "pattern",
         {
@@ -209,8 +209,8 @@ SOURCES = (
             "Patak SafeLanding Shell Volna".split()
         },
     ),
-    Source("mate-backgrounds", "pattern", {f"{MATE}/abstract/Elephants.jpg": "a painted picture"}),
-    Source(
+    PictureSource("mate-backgrounds", "pattern", {f"{MATE}/abstract/Elephants.jpg": "a painted picture"}),
+    PictureSource(
         "gnome-backgrounds",
         "pattern",
         {
@@ -218,12 +218,12 @@ SOURCES = (
             for name in ("grid-d", "licorice-d", "licorice-l", "truchet-d", "truchet-l", "pixels-d", "adwaita-l")
         },
     ),
-    Source(
+    PictureSource(
         "ukui-wallpapers",
         "pattern",
         {f"{BACKGROUNDS}/{name}.*": "a painted picture" for name in ("calla", "string", "goldfish", "rhythm")},
     ),
-    Source(
+    PictureSource(
         "tuxpaint-stamps-default",
         "cutout",
         {
@@ -232,7 +232,7 @@ SOURCES = (
             "sports symbols/chess symbols/money/us town vehicles".split()
         },
     ),
-    Source(
+    PictureSource(
         "openclipart-png",
         "cutout",
         {
@@ -241,5 +241,5 @@ SOURCES = (
             "transportation".split()
         },
     ),
-    Source("fonts-noto-color-emoji", "cutout", {EMOJI_FONT: ""}),
+    PictureSource("fonts-noto-color-emoji", "cutout", {EMOJI_FONT: ""}),
 )

@@ -8,7 +8,7 @@ from PIL import Image
 
 from models.pictures import fetch
 from models.pictures.fetch import FetchError, collect, unpacked
-from models.pictures.sources import LICENCES, SOURCES, Source
+from models.pictures.sources import LICENCES, SOURCES, PictureSource
 
 STAMPS = "usr/share/tuxpaint/stamps"
 
@@ -41,14 +41,14 @@ def root(tmp_path) -> Path:
 
 def test_each_picture_is_taken_once_in_its_largest_size_that_is_not_upright(root):
     files = {f"a/{name}/*": name for name in ("one", "copy", "other", "small")}
-    pictures = collect([Source("mate-backgrounds", "photograph", files)], {"mate-backgrounds": root})
+    pictures = collect([PictureSource("mate-backgrounds", "photograph", files)], {"mate-backgrounds": root})
     assert [row["file"] for row, _ in pictures] == ["a/one/900x600.png", "a/other/640x400.png"]
     assert [row["label"] for row, _ in pictures] == ["one", "other"]
     assert all(len(row["sha256"]) == 64 and row["licence"] == "GPL-2.0-or-later" for row, _ in pictures)
 
 
 def test_a_stamp_is_labelled_by_the_description_beside_it(root):
-    source = Source("tuxpaint-stamps-default", "cutout", {f"{STAMPS}/animals/**/*.png": ""})
+    source = PictureSource("tuxpaint-stamps-default", "cutout", {f"{STAMPS}/animals/**/*.png": ""})
     [(row, pixels)] = collect([source], {"tuxpaint-stamps-default": root})
     assert row["label"] == "a green frog on" and pixels.shape[2] == 4
 

@@ -6,8 +6,15 @@ import torch
 from PIL import Image, ImageDraw
 
 from models.pictures.album import Album, AlbumError, write_album
-from models.pictures.prepare import cutout, ground, look, split_of
-from models.pictures.scenes import masks, moving_parts, render, sample_scenes, scene_captions, true_tracks
+from models.pictures.prepare import cutout, difference_hash, ground, split_of
+from models.pictures.scenes import (
+    picture_captions,
+    picture_masks,
+    picture_parts,
+    picture_tracks,
+    render_pictures,
+    sample_picture_scenes,
+)
 from models.pictures.stills import random_stills, whole_stills
 from models.worlds import picture_world, procedural_world
 
@@ -54,7 +61,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scenes(folder):
-    return sample_scenes(Album(folder, "train"), KINDS * 6, FRAMES, list(range(18)), HEIGHT)
+    return sample_picture_scenes(Album(folder, "train"), KINDS * 6, FRAMES, list(range(18)), HEIGHT)
 
 
 def grid() -> torch.Tensor:
@@ -64,17 +71,17 @@ def grid() -> torch.Tensor:
 
 def test_the_same_seed_gives_the_same_frames_alone_or_in_a_batch(folder, scenes):
     album = Album(folder, "train")
-    alone = render(sample_scenes(album, ["object"], FRAMES, [4], HEIGHT), WIDTH, HEIGHT)[0]
-    assert torch.equal(alone, render(scenes, WIDTH, HEIGHT)[4])
-    other = render(sample_scenes(album, ["object"], FRAMES, [5], HEIGHT), WIDTH, HEIGHT)[0]
+    alone = render_pictures(sample_picture_scenes(album, ["object"], FRAMES, [4], HEIGHT), WIDTH, HEIGHT)[0]
+    assert torch.equal(alone, render_pictures(scenes, WIDTH, HEIGHT)[4])
+    other = render_pictures(sample_picture_scenes(album, ["object"], FRAMES, [5], HEIGHT), WIDTH, HEIGHT)[0]
     assert not torch.equal(alone, other)
 
 
 def test_a_visible_track_shows_the_same_colour_in_every_frame(scenes):
     steady = (scenes.light == 1).all(1) & (scenes.shadow[..., 0] == 0).all(1)
-    frames = render(scenes, WIDTH, HEIGHT)
+    frames = render_pictures(scenes, WIDTH, HEIGHT)
     points = grid()
-    tracks, visible = true_tracks(scenes, points, WIDTH, HEIGHT)
+    tracks, visible = picture_tracks(scenes, points, WIDTH, HEIGHT)
     assert torch.allclose(tracks[:, 0], points, atol=1e-3) and visible[:, 0].all()
     place = (2 * tracks + 1) / torch.tensor([WIDTH, HEIGHT]) - 1
     colours = torch.nn.functional.grid_sample(
@@ -88,16 +95,16 @@ def test_a_visible_track_shows_the_same_colour_in_every_frame(scenes):
 def test_the_camera_rests_in_object_scenes_and_things_rest_in_camera_scenes(scenes):
     kinds = np.array(KINDS * 6)
     assert (scenes.camera[kinds == "object"] == 0).all() and scenes.camera[kinds == "camera"].abs().amax((1, 2)).all()
-    parts = moving_parts(scenes, grid(), WIDTH, HEIGHT)
+    parts = picture_parts(scenes, grid(), WIDTH, HEIGHT)
     assert (parts[kinds == "camera"] == 0).all()
     assert (scenes.centres - scenes.centres[:, :, :1])[kinds != "camera", 0].abs().amax((1, 2)).all()
 
 
 def test_parts_are_the_things_that_the_masks_show(scenes):
-    shown = masks(scenes, WIDTH, HEIGHT)[:, :, 0]  # (B, K, H, W)
+    shown = picture_masks(scenes, WIDTH, HEIGHT)[:, :, 0]  # (B, K, H, W)
     x, y = grid()[0].long().unbind(-1)
     coverage = shown[:, :, y, x]
-    parts = moving_parts(scenes, grid(), WIDTH, HEIGHT)
+    parts = picture_parts(scenes, grid(), WIDTH, HEIGHT)
     for k in range(coverage.shape[1]):
         assert (coverage[:, k][parts == k + 1] > 0.4).all()
     assert shown.sum(1).max() < 1.001 and (shown[~scenes.present] == 0).all()
@@ -105,12 +112,12 @@ def test_parts_are_the_things_that_the_masks_show(scenes):
 
 def test_the_frame_shows_true_ground_wherever_the_camera_looks(scenes):
     """The unfilled part of the ground is black; the smooth pictures are nowhere."""
-    frames = render(scenes, WIDTH, HEIGHT)
+    frames = render_pictures(scenes, WIDTH, HEIGHT)
     assert (frames.amax(2) > 0.01).float().mean() > 0.999
 
 
 def test_captions_name_things_and_ground(scenes):
-    captions = scene_captions(scenes)
+    captions = picture_captions(scenes)
     assert any("a cutout" in caption and " on a photograph" in caption for caption in captions)
     assert all(caption.endswith("a photograph") for caption in captions)
 
@@ -164,8 +171,8 @@ def test_a_cutout_is_one_thing_on_nothing():
 def test_the_same_picture_at_another_size_looks_alike():
     picture = Image.fromarray(smooth_picture(0)).resize((900, 600), Image.Resampling.BICUBIC)
     small, large = ground(picture.resize((600, 400))), ground(picture)
-    assert (look(small) ^ look(large)).bit_count() <= 5
-    assert (look(small) ^ look(ground(Image.fromarray(smooth_picture(5))))).bit_count() > 5
+    assert (difference_hash(small) ^ difference_hash(large)).bit_count() <= 5
+    assert (difference_hash(small) ^ difference_hash(ground(Image.fromarray(smooth_picture(5))))).bit_count() > 5
     assert ground(picture.resize((100, 80))) is None
 
 
