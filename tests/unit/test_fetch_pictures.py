@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from models.pictures import fetch
-from models.pictures.fetch import FetchError, collect, unpacked
+from models.pictures.fetch import PackageError, collect, unpacked
 from models.pictures.sources import LICENCES, SOURCES, PictureSource
 
 STAMPS = "usr/share/tuxpaint/stamps"
@@ -55,7 +55,7 @@ def test_a_stamp_is_labelled_by_the_description_beside_it(root):
 
 def test_without_debian_the_message_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch.shutil, "which", lambda name: None)
-    with pytest.raises(FetchError, match=r"packages\.debian\.org/bookworm/mate-backgrounds.*--packages"):
+    with pytest.raises(PackageError, match=r"packages\.debian\.org/bookworm/mate-backgrounds.*--packages"):
         unpacked("mate-backgrounds", tmp_path)
 
 
