@@ -196,6 +196,7 @@ def validate_scenes(
             figures[f"{strokes_kind}_{KINDS[(VALIDATION_SEED + kind) % 3]}"] = round(error.item(), 4)
     real = to_uint8(foundation.decode(latents))
     strokes = choose_strokes(scenes, "sparse", torch.Generator(device).manual_seed(11))
+    assert strokes is not None  # only kind "none" has none
     for steps in sampler_steps:
         ending = "" if steps == sampler_steps[0] else f"_{steps}_steps"
         made = sample_plainly(foundation, trainee.motion_controlnet, z_first, text, strokes, noise, steps)

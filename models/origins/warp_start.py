@@ -6,8 +6,9 @@ residual for the first skip, the shortcut of the UNet's last block, its output l
 but for the last norm and SiLU, which are held where they are nearly linear. All weights stay free to be trained.
 """
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
 
 from models.networks.foundation import Foundation
 from models.networks.networks import MotionControlNet
@@ -24,7 +25,8 @@ def start_as_warp(foundation: Foundation, motion_controlnet: MotionControlNet) -
         ValueError: the networks' first block has fewer channels than the latents, or its norm an odd number a group;
             or the condition has no `first_frame_latents`.
     """
-    unet, content = foundation.unet, foundation.unet.config.out_channels
+    unet: Any = foundation.unet
+    content = unet.config.out_channels
     width, groups = unet.config.block_out_channels[0], unet.conv_norm_out.num_groups
     condition, factor = list(motion_controlnet.config.condition), motion_controlnet.config.codec_factor
     if width < content or (width // groups) % 2 or content % (width // groups):
@@ -48,7 +50,7 @@ def start_as_warp(foundation: Foundation, motion_controlnet: MotionControlNet) -
     _hold(unet, content, foundation.latent_space.std)
 
 
-def _hold(unet: nn.Module, content: int, std: float) -> None:
+def _hold(unet: Any, content: int, std: float) -> None:
     """Constants beside the content, so that norm, SiLU and output layer pass it on, divided by the latents' std."""
     signs = torch.tensor([1.0, -1.0]).repeat((content + 1) // 2)[:content]
     unet.up_blocks[-1].resnets[-1].conv_shortcut.bias[:content] = HELD * signs
@@ -63,9 +65,9 @@ def _hold(unet: nn.Module, content: int, std: float) -> None:
     unet.conv_out.bias[:] = -gain * float(bent * sigmoid)
 
 
-def _pass_on(layer: nn.Conv2d, count: int, first: int, to: int = 0, clear: bool = True) -> None:
+def _pass_on(layer: Any, count: int, first: int, to: int = 0, clear: bool = True) -> None:
     """Outputs `to`... of a convolution become inputs `first`...; without `clear` its other weights stay."""
-    weight: Tensor = layer.weight
+    weight = layer.weight
     if clear:
         weight[to : to + count] = 0
         layer.bias[to : to + count] = 0
@@ -75,6 +77,6 @@ def _pass_on(layer: nn.Conv2d, count: int, first: int, to: int = 0, clear: bool 
     weight[to + rows, first + rows, middle, middle] = 1
 
 
-def _clear(layer: nn.Conv2d, count: int) -> None:
+def _clear(layer: Any, count: int) -> None:
     layer.weight[:count] = 0
     layer.bias[:count] = 0
