@@ -1,4 +1,4 @@
-"""Pre-training data of the pocket foundation: procedural scenes as latents, their strokes, and sample pictures."""
+"""What the pocket foundation is pre-trained on: scenes as latents, their strokes, and pictures of them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,15 +13,8 @@ from models.estimators import load_tracker_of_generated
 from models.geometry import Size, point_grid
 from models.metrics import errors_of_videos
 from models.networks.foundation import Foundation
-from models.scenes import (
-    MAX_OBJECTS,
-    Kind,
-    moving_parts,
-    render,
-    sample_scenes,
-    scene_captions,
-    true_tracks,
-)
+from models.scenes import MAX_OBJECTS, Kind
+from models.worlds import World
 
 StrokeKind = Literal["dense", "sparse", "none"]
 KINDS: tuple[Kind, ...] = ("camera", "object", "mixed")
@@ -37,7 +30,8 @@ class SceneBatch:
     """A batch of scenes as latents, with their true motion.
 
     latents (B, C, T, h, w), scaled; tracks (B, T, N, 2) in pixels; visibility (B, T, N); parts (B, N): what each track
-    moves with, 0 the scene, k a moving object; camera (B, 2): how far it pans (frame heights) and zooms (log units).
+    moves with, 0 the scene, k a moving object; camera (B, 2): how far it pans (frame heights) and zooms (log units);
+    objects: how many a scene has at most.
     """
 
     latents: Tensor
@@ -46,6 +40,7 @@ class SceneBatch:
     parts: Tensor
     camera: Tensor
     captions: list[str]
+    objects: int = MAX_OBJECTS
 
     def pick(self, index: Tensor) -> "SceneBatch":
         """The scenes at `index`."""
@@ -56,6 +51,7 @@ class SceneBatch:
             self.parts[index],
             self.camera[index],
             [self.captions[i] for i in index.tolist()],
+            self.objects,
         )
 
     @classmethod
@@ -63,24 +59,26 @@ class SceneBatch:
         """Several batches as one."""
         tensors = ("latents", "tracks", "visibility", "parts", "camera")
         joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in tensors}
-        return cls(**joined, captions=[caption for part in parts for caption in part.captions])
+        captions = [caption for part in parts for caption in part.captions]
+        return cls(**joined, captions=captions, objects=parts[0].objects)
 
 
-def make_pool(foundation: Foundation, seeds: range, size: Size, frames: int, device: str) -> SceneBatch:
+def make_pool(world: World, foundation: Foundation, seeds: range, size: Size, frames: int, device: str) -> SceneBatch:
     """Render and encode the scene of every seed, of all three kinds in turn. `size` is width and height in pixels."""
     grid = torch.from_numpy(point_grid(*size, TRACK_GRID))[None].to(device)
     parts = []
     for start in range(0, len(seeds), RENDERED_AT_ONCE):
         some = list(seeds[start : start + RENDERED_AT_ONCE])
-        scenes = sample_scenes([KINDS[seed % len(KINDS)] for seed in some], frames, some).to(device)
-        video = render(scenes, *size)
+        scenes = world.sample([KINDS[seed % len(KINDS)] for seed in some], frames, some, size[1]).to(device)
+        video = world.render(scenes, *size)
         latents = foundation.encode_images(video.flatten(0, 1)).unflatten(0, video.shape[:2]).transpose(1, 2)
         points = grid.expand(len(some), -1, -1)
-        tracks, visibility = true_tracks(scenes, points, *size)
+        tracks, visibility = world.true_tracks(scenes, points, *size)
         reach = scenes.camera.abs().amax(1)  # pan x, pan y, log zoom, roll
         camera = torch.stack([reach[:, :2].amax(1), reach[:, 2]], 1)
-        moving = moving_parts(scenes, points, *size)
-        parts.append(SceneBatch(latents.contiguous(), tracks, visibility, moving, camera, scene_captions(scenes)))
+        moving = world.moving_parts(scenes, points, *size)
+        captions = world.captions(scenes)
+        parts.append(SceneBatch(latents.contiguous(), tracks, visibility, moving, camera, captions, world.objects))
     return SceneBatch.joined(parts)
 
 
@@ -98,7 +96,7 @@ def choose_strokes(batch: SceneBatch, kind: StrokeKind, generator: torch.Generat
         return Strokes(tracks, visibility)
     b, t = tracks.shape[:2]
     usable = (visibility[:, 0] & visibility[:, 1]).float()
-    part = torch.arange(MAX_OBJECTS + 1, device=tracks.device)
+    part = torch.arange(batch.objects + 1, device=tracks.device)
     within = usable[:, None] * (batch.parts[:, None] == part[:, None])  # (B, parts, N)
     first = torch.multinomial(within.flatten(0, 1) + 1e-9, 1, generator=generator).view(b, -1)
     needed = within.any(2)
@@ -110,7 +108,7 @@ def choose_strokes(batch: SceneBatch, kind: StrokeKind, generator: torch.Generat
     count = torch.randint(-MORE_STROKES + 1, MORE_STROKES + 1, (b, 1), generator=generator, device=tracks.device)
     count = torch.where(batch.camera[:, 1:] > ZOOM, count.clamp(min=2), count)
     used = torch.cat([needed, torch.arange(MORE_STROKES, device=tracks.device) < count], 1)
-    chosen = torch.cat([first, more], 1)  # (B, 8)
+    chosen = torch.cat([first, more], 1)  # (B, objects + 1 + MORE_STROKES)
     index = chosen[:, None].expand(b, t, chosen.shape[1])
     picked = tracks.gather(2, index[..., None].expand(-1, -1, -1, 2))
     return Strokes(picked, visibility.gather(2, index) & used[:, None])

@@ -203,7 +203,14 @@ class CurationReportParams(Section):
 class PretrainParams(Section):
     seed: Seed
     output: str
+    start: str | None
+    warp_start: bool
+    world: Literal["procedural", "pictures"]
+    pictures: str
+    codec: Literal["linear", "lapped"]
     codec_images: Count
+    codec_steps: Count
+    refiner_width: Count
     latent_channels: Count
     pool: Count
     reuse: Count
@@ -225,6 +232,7 @@ class PretrainParams(Section):
     flow_scale: Positive
     checkpoint_every: Count
     validate_every: Count
+    sampler_steps: Annotated[list[Count], Field(min_length=1)]
 
 
 class FoundationParams(Section):

@@ -1,9 +1,11 @@
-"""Train the pocket foundation from streamed procedural scenes; a frozen stage, run by hand.
+"""Train the pocket foundation from streamed scenes, procedural or of pictures; a frozen stage, run by hand.
 
     python -m stages.pretrain                    # reads params.yaml, section pretrain; resumes where it was stopped
 
-Fits the codec in closed form, then trains base, text encoder and image ControlNet jointly with a motion ControlNet,
-which makes the base aware of flow. It is exported beside the foundation, as a start for `stages.motion_controlnet`.
+Fits the codec, then trains base, text encoder and image ControlNet jointly with a motion ControlNet, which makes the
+base aware of flow. That network is exported beside the foundation, as a start for `stages.motion_controlnet`. With
+`start`, a run begins with the weights that another one exported, for example at a smaller size. Scenes of pictures
+need an album: `python -m models.pictures.fetch`.
 Curves and sample pictures go to MLflow while it runs, and to files: `curve.csv` beside the weights, reports/pretrain/.
 """
 
@@ -13,7 +15,6 @@ import json
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,55 +23,30 @@ import numpy as np
 import torch
 from diffusers.training_utils import EMAModel
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from models.denoising.loss import TrainingBatch, denoising_loss, squared_error
 from models.denoising.plain_sampler import sample_plainly
-from models.networks.codec import fit_linear_codec
 from models.networks.foundation import Foundation, embed_text
-from models.networks.latent_space import LatentSpace
-from models.networks.networks import MotionControlNet, motion_controlnet_like
-from models.origins.pocket import (
-    CODEC_FACTOR,
-    pocket_image_controlnet,
-    pocket_scheduler,
-    pocket_text_encoder,
-    pocket_tokenizer,
-    pocket_unet,
-    start_away_from_zero,
-)
 from models.pixels import to_uint8
 from models.pretraining import KINDS, SceneBatch, StrokeKind, choose_strokes, make_pool, motion_error, sample_sheet
-from models.scenes import PRETRAIN_SEEDS, render, sample_scenes
+from models.scenes import PRETRAIN_SEEDS
+from models.worlds import World, picture_world, procedural_world
 from stages.params import Params, PretrainParams, load_params
 from stages.run.command import one_line_errors
 from stages.run.locks import only_run
 from stages.run.memory import keep_freed_memory
 from stages.run.mlflow_runs import SilentRun, StageRun, stage_run
 from stages.train.checkpoint import Checkpoint
+from stages.train.trainee import Trainee, begin
 
-SEED_OF_CODEC, SEED_OF_SPREAD = PRETRAIN_SEEDS - 2 * 10**6, PRETRAIN_SEEDS - 10**6  # scenes not trained on
-SCENES_OF_SPREAD = 96  # scenes that the standard deviation of latents is measured on
 CHECKPOINTS = Path("checkpoints/pretrain")
 PICTURES = Path("reports/pretrain")
 CURVES = ("step", "loss", "lr")
 VALIDATION_SCENES, SHOWN = 24, 6  # scenes that are measured, and how many of them the pictures show
 NO_STROKE_SHARE = 0.08  # share of batches without strokes and without the motion ControlNet's residuals
 VALIDATION_SEED = 2 * PRETRAIN_SEEDS
-
-
-@dataclass
-class Trainee:
-    """Everything that learns: the foundation and the motion ControlNet."""
-
-    foundation: Foundation
-    motion_controlnet: MotionControlNet
-
-    def parameters(self) -> list[nn.Parameter]:
-        base = self.foundation
-        trained = (base.unet, base.image_controlnet, base.text_encoder, self.motion_controlnet)
-        return [p for network in trained for p in network.parameters()]
 
 
 def main() -> None:
@@ -93,17 +69,19 @@ def pretrain(params: Params, device: str, run: StageRun | SilentRun) -> None:
     `run` receives loss and learning rate of every step, and the figures and a picture of each validation.
     """
     settings = params.pretrain
-    trainee = build(params, device)
+    world, unseen = worlds(params)
+    state = checkpoint_file(params)
+    trainee = begin(params, world, state.with_suffix(".codec"), device)
     parameters = trainee.parameters()
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.01, fused=True)
     ema = EMAModel(parameters, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
-    checkpoint = Checkpoint(checkpoint_file(params), parameters, {"optimizer": optimizer, "ema": ema})
+    checkpoint = Checkpoint(state, parameters, {"optimizer": optimizer, "ema": ema})
     facts = checkpoint.load(device) or {"step": 0, "log": [], "seconds": 0.0}
     step, log, seconds = facts["step"], facts["log"], facts["seconds"]
     if step:
         tqdm.write(f"pretrain: goes on from {checkpoint.file}")
-    validation = scene_pool(params, trainee.foundation, VALIDATION_SEED, VALIDATION_SCENES, device)
-    batches = stream(params, trainee.foundation, step, device)
+    validation = scene_pool(params, unseen, trainee.foundation, VALIDATION_SEED, VALIDATION_SCENES, device)
+    batches = stream(params, world, trainee.foundation, step, device)
     started = time.perf_counter()
     bar = tqdm(range(step, settings.steps), initial=step, total=settings.steps, desc="pretrain", unit="step")
     for step in bar:
@@ -127,7 +105,7 @@ def pretrain(params: Params, device: str, run: StageRun | SilentRun) -> None:
         run.metrics({"loss": log[-1]["loss"], "lr": lr}, done)
         bar.set_postfix(loss=f"{sum(row['loss'] for row in log[-100:]) / len(log[-100:]):.4f}")
         if done % settings.validate_every == 0 or done == settings.steps:
-            figures, sheet = validate_scenes(trainee, ema, validation, device)
+            figures, sheet = validate_scenes(trainee, ema, validation, settings.sampler_steps, device)
             log[-1] |= figures
             tqdm.write(json.dumps(log[-1]))
             run.metrics(figures, done)
@@ -145,53 +123,29 @@ def pretrain(params: Params, device: str, run: StageRun | SilentRun) -> None:
     run.artifact(Path(settings.output) / "curve.csv")
 
 
-def build(params: Params, device: str) -> Trainee:
-    """Fresh networks; output layers of both ControlNets away from zero, or joint training starts too slowly."""
+def worlds(params: Params) -> tuple[World, World]:
+    """The world of the training scenes and that of the validation scenes."""
     settings = params.pretrain
-    torch.manual_seed(settings.seed)
-    tokenizer = pocket_tokenizer()
-    unet = pocket_unet(
-        settings.latent_channels,
-        settings.channels,
-        settings.norm_groups,
-        settings.heads,
-        settings.motion_heads,
-        settings.text_width,
-    )
-    image_controlnet = pocket_image_controlnet(unet)
-    motion_controlnet = motion_controlnet_like(
-        image_controlnet, list(settings.condition), settings.flow_scale, CODEC_FACTOR, settings.seed
-    )
-    for network in (image_controlnet, motion_controlnet):
-        start_away_from_zero(network)
-    foundation = Foundation(
-        unet=unet,
-        image_controlnet=image_controlnet,
-        vae=fit_linear_codec(_codec_images(params), CODEC_FACTOR, settings.latent_channels).requires_grad_(False),
-        text_encoder=pocket_text_encoder(tokenizer, settings.text_width),
-        tokenizer=tokenizer,
-        scheduler=pocket_scheduler(),
-        latent_space=LatentSpace(),
-    ).to(device)
-    pool = scene_pool(params, foundation, SEED_OF_SPREAD, SCENES_OF_SPREAD, device)
-    residual = (pool.latents - pool.latents[:, :, :1])[:, :, 1:]
-    foundation.latent_space = LatentSpace(mean=0.0, std=float(residual.std()), first_frame_weight=1.0)
-    return Trainee(foundation, motion_controlnet.to(device))
+    if settings.world == "procedural":
+        return procedural_world(), procedural_world()
+    return picture_world(settings.pictures, "train"), picture_world(settings.pictures, "validation")
 
 
-def scene_pool(params: Params, foundation: Foundation, first_seed: int, count: int, device: str) -> SceneBatch:
+def scene_pool(
+    params: Params, world: World, foundation: Foundation, first_seed: int, count: int, device: str
+) -> SceneBatch:
     """The scenes of `count` seeds from `first_seed` on, at the size of the parameters."""
     video, seeds = params.video, range(first_seed, first_seed + count)
-    return make_pool(foundation, seeds, (video.width, video.height), video.frames, device)
+    return make_pool(world, foundation, seeds, (video.width, video.height), video.frames, device)
 
 
-def stream(params: Params, foundation: Foundation, step: int, device: str) -> Iterator[SceneBatch]:
+def stream(params: Params, world: World, foundation: Foundation, step: int, device: str) -> Iterator[SceneBatch]:
     """Training batches from `step` on; pool k holds the scenes PRETRAIN_SEEDS + k * pool and following."""
     settings = params.pretrain
     per_pool = max(1, settings.pool * settings.reuse // settings.batch_size)
     while True:
         number = step // per_pool
-        pool = scene_pool(params, foundation, PRETRAIN_SEEDS + number * settings.pool, settings.pool, device)
+        pool = scene_pool(params, world, foundation, PRETRAIN_SEEDS + number * settings.pool, settings.pool, device)
         while step // per_pool == number:
             generator = torch.Generator().manual_seed(settings.seed * 20_000_003 + step)
             yield pool.pick(torch.randperm(settings.pool, generator=generator)[: settings.batch_size])
@@ -213,13 +167,15 @@ def training_batch(
 
 @torch.no_grad()
 def validate_scenes(
-    trainee: Trainee, ema: EMAModel, scenes: SceneBatch, device: str
+    trainee: Trainee, ema: EMAModel, scenes: SceneBatch, sampler_steps: list[int], device: str
 ) -> tuple[dict[str, float], np.ndarray]:
-    """EMA weights on unseen scenes, sampled from noise in one step.
+    """EMA weights on unseen scenes, sampled from noise in each of the given numbers of steps.
 
     Returns:
-        Figures: squared error relative to a still copy's by strokes and kind, and with sparse strokes the motion error;
-        and a contact sheet (H, W, 3) uint8 of those strokes on real and generated frames.
+        Figures: squared error relative to a still copy's by strokes and kind, in the first number of steps; with sparse
+        strokes for every number of steps the motion error and the sharpness, which is the mean difference between
+        neighbouring pixels of the last frames over that of the real ones. And a contact sheet (H, W, 3) uint8 of sparse
+        strokes on real and generated frames, in the last number of steps.
     """
     parameters = trainee.parameters()
     ema.store(parameters)
@@ -233,17 +189,29 @@ def validate_scenes(
     kinds: tuple[StrokeKind, ...] = ("dense", "sparse", "none")
     for strokes_kind in kinds:
         strokes = choose_strokes(scenes, strokes_kind, torch.Generator(device).manual_seed(11))
-        made = sample_plainly(foundation, trainee.motion_controlnet, z_first, text, strokes, noise, steps=1)
+        made = sample_plainly(foundation, trainee.motion_controlnet, z_first, text, strokes, noise, sampler_steps[0])
         sample = foundation.latent_space.to_model(made, z_first)
         for kind in range(len(KINDS)):
             error = squared_error(sample[kind::3], x0[kind::3]) / x0[kind::3].pow(2).mean()
             figures[f"{strokes_kind}_{KINDS[(VALIDATION_SEED + kind) % 3]}"] = round(error.item(), 4)
-        if strokes is not None and strokes_kind == "sparse":
-            videos = to_uint8(foundation.decode(made))
-            figures["motion_error"] = round(motion_error(videos, scenes), 4)
-            sheet = sample_sheet(to_uint8(foundation.decode(latents[:SHOWN])), videos[:SHOWN], strokes)
+    real = to_uint8(foundation.decode(latents))
+    strokes = choose_strokes(scenes, "sparse", torch.Generator(device).manual_seed(11))
+    assert strokes is not None  # only kind "none" has none
+    for steps in sampler_steps:
+        ending = "" if steps == sampler_steps[0] else f"_{steps}_steps"
+        made = sample_plainly(foundation, trainee.motion_controlnet, z_first, text, strokes, noise, steps)
+        videos = to_uint8(foundation.decode(made))
+        figures[f"motion_error{ending}"] = round(motion_error(videos, scenes), 4)
+        figures[f"sharpness{ending}"] = round(sharpness(videos) / sharpness(real), 4)
+    sheet = sample_sheet(real[:SHOWN], videos[:SHOWN], strokes)
     ema.restore(parameters)
     return figures, sheet
+
+
+def sharpness(videos: np.ndarray) -> float:
+    """Mean difference between neighbouring pixels, 0..255, of the last frames of videos (B, T, H, W, 3) uint8."""
+    last = videos[:, -1].astype(np.float32)
+    return float(np.abs(np.diff(last, axis=1)).mean() + np.abs(np.diff(last, axis=2)).mean())
 
 
 def lr_factor(step: int, settings: PretrainParams) -> float:
@@ -256,8 +224,7 @@ def lr_factor(step: int, settings: PretrainParams) -> float:
 def export(trainee: Trainee, params: Params, log: list[dict[str, Any]], seconds: float) -> None:
     """Write the foundation folder and the motion ControlNet: safetensors, configs, curve and the facts for the card."""
     output = Path(params.pretrain.output)
-    trainee.foundation.save(output)
-    trainee.motion_controlnet.save_pretrained(output / "motion_controlnet")
+    trainee.save(output)
     validated = [row for row in log if len(row) > len(CURVES)]
     rows = [row for row in log if row["step"] % 20 == 0 or len(row) > len(CURVES)]
     names = {name for row in validated for name in row}
@@ -274,16 +241,6 @@ def export(trainee: Trainee, params: Params, log: list[dict[str, Any]], seconds:
         "validation": {k: v for row in validated for k, v in row.items()},
     }
     (output / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
-
-
-def _codec_images(params: Params) -> Tensor:
-    count, video = params.pretrain.codec_images, params.video
-    seeds = list(range(SEED_OF_CODEC, SEED_OF_CODEC + count))
-    frames = [
-        render(sample_scenes(["camera"] * len(part), 3, part), video.width, video.height)[:, 2] * 2 - 1
-        for part in (seeds[i : i + 100] for i in range(0, count, 100))
-    ]
-    return torch.cat(frames)
 
 
 def checkpoint_file(params: Params) -> Path:

@@ -108,8 +108,9 @@ def _change(vae: Codec | None, first_latents: Tensor, origin: Tensor) -> Tensor:
     first = vae.decode(scaled, return_dict=False)[0].to(origin.dtype)
     looked_up = (2 * origin.flatten(0, 1) + 1) / torch.tensor([width, height], device=origin.device) - 1
     moved = F.grid_sample(first.repeat_interleave(t, 0), looked_up, align_corners=False, padding_mode="border")
-    latents = vae.encode(moved.to(vae.dtype)).latent_dist.mode().to(first_latents.dtype) * vae.config.scaling_factor
-    return latents.unflatten(0, (b, t)).transpose(1, 2) - first_latents[:, :, None]
+    both = torch.cat([moved, first]).to(vae.dtype)  # the unmoved frame passes the codec too, so that rest is zero
+    latents = vae.encode(both).latent_dist.mode().to(first_latents.dtype) * vae.config.scaling_factor
+    return latents[: b * t].unflatten(0, (b, t)).transpose(1, 2) - latents[b * t :, :, None]
 
 
 def _grid(height: int, width: int) -> Tensor:

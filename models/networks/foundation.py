@@ -17,11 +17,15 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from models.errors import UserError
-from models.networks.codec import Codec, LinearCodec
+from models.networks.codec import Codec, LappedCodec, LinearCodec
 from models.networks.latent_space import LatentSpace
 from models.networks.networks import ImageControlNet, MotionUNet
 
-CODECS: dict[str, type[Codec]] = {"AutoencoderKL": AutoencoderKL, "LinearCodec": LinearCodec}
+CODECS: dict[str, type[Codec]] = {
+    "AutoencoderKL": AutoencoderKL,
+    "LinearCodec": LinearCodec,
+    "LappedCodec": LappedCodec,
+}
 SUBFOLDERS = ("unet", "image_controlnet", "vae", "text_encoder", "tokenizer", "scheduler")
 OPTIONAL_PARTS = ("vae", "text_encoder", "tokenizer")  # not needed when the caller passes latents and text embeddings
 
@@ -160,7 +164,11 @@ def embed_text(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: l
 
 def codec_factor(vae: Codec) -> int:
     """How many pixels one latent pixel spans."""
-    return vae.config.patch if isinstance(vae, LinearCodec) else 2 ** (len(vae.config.block_out_channels) - 1)
+    return (
+        vae.config.patch
+        if isinstance(vae, LinearCodec | LappedCodec)
+        else 2 ** (len(vae.config.block_out_channels) - 1)
+    )
 
 
 def load_codec(folder: Path, dtype: torch.dtype = torch.float32) -> Codec:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Iterable
 
 from diffusers import DDIMScheduler
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -12,19 +13,24 @@ from models.scenes import BACKGROUNDS, COLOURS, SHAPES
 
 CODEC_FACTOR = 8
 TEXT_LENGTH = 24
+PROCEDURAL_WORDS = tuple(f"a an and on background {' '.join(names)}" for names in (COLOURS, BACKGROUNDS, SHAPES))
 
 
-def pocket_tokenizer() -> CLIPTokenizer:
-    """A CLIP tokenizer whose vocabulary is the words of the scenes' captions (and, for other words, their letters)."""
-    words = [f"a an and on background {' '.join(names)}" for names in (COLOURS, BACKGROUNDS, SHAPES)]
-    captions = list(itertools.chain.from_iterable(itertools.repeat(words, 4)))
+def pocket_tokenizer(texts: Iterable[str] = PROCEDURAL_WORDS, size: int = 400) -> CLIPTokenizer:
+    """A CLIP tokenizer whose vocabulary is the commonest words of `texts` (and, for other words, their letters).
+
+    Args:
+        texts: captions, or words of captions; those of the procedural scenes by default.
+        size: of the vocabulary, at most.
+    """
+    captions = list(itertools.chain.from_iterable(itertools.repeat(list(texts), 4)))
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.normalizer = normalizers.Lowercase()
     bpe.pre_tokenizer = pre_tokenizers.Whitespace()
     alphabet = list("abcdefghijklmnopqrstuvwxyz0123456789,.!?-'")
     last_letters = [f"{letter}</w>" for letter in alphabet]  # named here, or the trainer numbers them at random
     trainer = trainers.BpeTrainer(
-        vocab_size=400,
+        vocab_size=size,
         special_tokens=["<|startoftext|>", "<|endoftext|>", *last_letters],
         initial_alphabet=alphabet,
         end_of_word_suffix="</w>",

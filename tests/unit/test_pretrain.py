@@ -13,13 +13,17 @@ import yaml
 from mlflow import MlflowClient
 from PIL import Image
 
+from models.networks.codec import LappedCodec
 from models.networks.foundation import Foundation
+from models.pictures.album import write_album
 from models.pixels import to_uint8
 from models.pretraining import KINDS, SceneBatch, choose_strokes, make_pool, motion_error
 from models.scenes import MAX_OBJECTS, moving_parts, sample_scenes
+from models.worlds import procedural_world
 from stages import pretrain
 from stages.params import Params, load_params
-from stages.run.mlflow_runs import connect, newest_run
+from stages.run.mlflow_runs import SilentRun, connect, newest_run
+from stages.train.trainee import begin
 
 ROOT = Path(__file__).parents[2]
 SIZE = 12
@@ -41,7 +45,7 @@ TINY = {
 def batch() -> SceneBatch:
     video = load_params(ROOT / "profiles/pocket.yaml").video
     foundation = Foundation.load(ROOT / "pretrained/pocket")
-    return make_pool(foundation, range(SIZE), (video.width, video.height), video.frames, "cpu")
+    return make_pool(procedural_world(), foundation, range(SIZE), (video.width, video.height), video.frames, "cpu")
 
 
 def generator() -> torch.Generator:
@@ -138,6 +142,39 @@ def test_a_run_is_made_longer_but_one_with_other_parameters_starts_afresh(in_an_
     for other in ({"learning_rate": 1e-4}, {"condition": ["flow"]}, {"seed": 1}):
         changed = write_params(in_an_empty_folder, **other)
         assert pretrain.checkpoint_file(changed) != pretrain.checkpoint_file(params)
+
+
+def small_album(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for number, (kind, split) in enumerate(
+        [("photograph", "train"), ("cutout", "train"), ("photograph", "validation"), ("cutout", "validation")]
+    ):
+        size = (40, 40, 4) if kind == "cutout" else (120, 180, 3)
+        row = {"sha256": f"{number:064x}", "package": "here", "file": f"{number}", "licence": "none", "kind": kind}
+        rows.append((row | {"label": f"a {kind}", "split": split}, rng.integers(0, 255, size, np.uint8)))
+    write_album(folder, rows)
+
+
+@pytest.mark.slow
+def test_a_run_on_pictures_exports_what_another_run_begins_with(in_an_empty_folder, monkeypatch):
+    monkeypatch.setattr(pretrain, "VALIDATION_SCENES", pretrain.SHOWN)
+    small_album(in_an_empty_folder / "album")
+    pictures = {"world": "pictures", "pictures": "album", "codec": "lapped", "codec_steps": 2, "refiner_width": 4}
+    pictures |= {"latent_channels": 8, "channels": [16, 16], "warp_start": True, "steps": 1, "sampler_steps": [1, 2]}
+    pretrain.pretrain(write_params(in_an_empty_folder, **pictures, output="first"), "cpu", SilentRun())
+    first = Foundation.load("first")
+    assert isinstance(first.vae, LappedCodec)
+    row = next(csv.DictReader(Path("first/curve.csv").read_text().splitlines()))
+    assert float(row["motion_error_2_steps"]) >= 0 and float(row["sharpness_2_steps"]) > 0
+    params = write_params(in_an_empty_folder, **pictures, output="second", start="first")
+    trainee = begin(params, pretrain.worlds(params)[0], Path("unused"), "cpu")
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.unet.parameters(), trainee.foundation.unet.parameters(), strict=True)
+    )
+    assert all(parameter.requires_grad for parameter in trainee.parameters())
+    assert not any(parameter.requires_grad for parameter in trainee.foundation.vae.parameters())
+    assert trainee.foundation.latent_space == first.latent_space and not Path("unused").exists()
 
 
 WITHOUT = """
