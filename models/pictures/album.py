@@ -9,7 +9,7 @@ to what is not transparent, at most `CUTOUT_SIDE` pixels long.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -80,7 +80,7 @@ class Album:
         return sorted({picture.label for picture in [*self.photographs, *self.patterns, *self.cutouts]})
 
 
-def write_album(folder: Path, pictures: list[tuple[dict, np.ndarray]]) -> None:
+def write_album(folder: Path, pictures: list[tuple[dict[str, Any], np.ndarray]]) -> None:
     """Write an album of (row without offset and size, pixels (H, W, C) uint8); an old one is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     rows, offset = [], 0

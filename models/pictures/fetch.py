@@ -15,8 +15,10 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -90,9 +92,9 @@ def unpacked(package: str, folder: Path) -> Path:
     return root
 
 
-def collect(sources: list[PictureSource], roots: dict[str, Path]) -> list[tuple[dict, np.ndarray]]:
+def collect(sources: list[PictureSource], roots: dict[str, Path]) -> list[tuple[dict[str, Any], np.ndarray]]:
     """Rows and pixels of all pictures, each once; a picture that two files show is taken from the first."""
-    pictures: list[tuple[dict, np.ndarray]] = []
+    pictures: list[tuple[dict[str, Any], np.ndarray]] = []
     looks: list[int] = []
     digests: set[str] = set()
     for source in sources:
@@ -112,7 +114,7 @@ def collect(sources: list[PictureSource], roots: dict[str, Path]) -> list[tuple[
     return pictures
 
 
-def _files(source: PictureSource, root: Path):
+def _files(source: PictureSource, root: Path) -> Iterator[Any]:
     """(file, label, sha256, picture) of a source; of several sizes of a picture the largest that is not upright."""
     for pattern, label in source.files.items():
         if pattern == EMOJI_FONT:

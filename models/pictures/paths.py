@@ -3,6 +3,8 @@
 Lengths are in frame heights, angles in radians.
 """
 
+from typing import Any
+
 import numpy as np
 
 from models.scenes import ASPECT, Kind
@@ -35,7 +37,7 @@ def camera_path(rng: np.random.Generator, kind: Kind, frames: int) -> np.ndarray
     return camera
 
 
-def things_paths(rng: np.random.Generator, kind: Kind, frames: int, start: np.ndarray, movers: int) -> tuple:
+def things_paths(rng: np.random.Generator, kind: Kind, frames: int, start: np.ndarray, movers: int) -> tuple[Any, ...]:
     """Centres (K, T, 2), angles (K, T) and log scales (K, T) of K things that start at `start` (K, 2)."""
     count = len(start)
     centres = np.repeat(start[:, None], frames, 1)

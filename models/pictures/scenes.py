@@ -134,7 +134,7 @@ def picture_parts(scenes: PictureScenes, points: Tensor, width: int, height: int
     return torch.where((owner >= 0) & moves.gather(1, owner.clamp(min=0)), owner + 1, 0)
 
 
-def _sample_scene(album: Album, kind: Kind, frames: int, seed: int, height: int, movers: int) -> dict:
+def _sample_scene(album: Album, kind: Kind, frames: int, seed: int, height: int, movers: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     detail = DETAIL * height
     camera = camera_path(rng, kind, frames)

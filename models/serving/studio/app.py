@@ -8,7 +8,7 @@ import gradio as gr
 
 from models.errors import UserError
 from models.serving.studio.drawing import canvas_of, with_strokes
-from models.serving.studio.history import Entry
+from models.serving.studio.history import HistoryEntry
 from models.serving.studio.importing import strokes_of_files, strokes_of_video
 from models.serving.studio.widgets import (
     SHOWN,
@@ -70,7 +70,7 @@ def make_page(studio: Studio) -> gr.Blocks:
         view = [video, errors, after, mp4, gif, last, command, python, curl, opened]
         shelf = [gallery, names]
 
-        def shown_entry(entry: Entry | None, chosen: list[str]) -> list[Any]:
+        def shown_entry(entry: HistoryEntry | None, chosen: list[str]) -> list[Any]:
             if entry is None:
                 return [None, "", gr.update(visible=False), None, None, None, "", "", "", ""]
             made = studio.files(entry)

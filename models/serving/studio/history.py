@@ -24,7 +24,7 @@ THUMBNAIL = (240, 240)
 
 
 @dataclass(frozen=True)
-class Entry:
+class HistoryEntry:
     """A finished video and its facts: settings of the form, errors, what was cropped."""
 
     folder: Path
@@ -61,23 +61,23 @@ class History:
         self.folder, self._limit = folder, limit
         folder.mkdir(parents=True, exist_ok=True)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[HistoryEntry]:
         """All finished entries; other files in the folder are left alone."""
         found = []
         for folder in sorted(self.folder.iterdir(), reverse=True):
             if not NAME.fullmatch(folder.name) or not (folder / "entry.json").is_file():
                 continue
             try:
-                found.append(Entry(folder, json.loads((folder / "entry.json").read_text(encoding="utf-8"))))
+                found.append(HistoryEntry(folder, json.loads((folder / "entry.json").read_text(encoding="utf-8"))))
             except ValueError:
                 continue
         return found
 
-    def find(self, name: str) -> Entry | None:
+    def find(self, name: str) -> HistoryEntry | None:
         """The entry of a name; None if it is gone."""
         return next((entry for entry in self.entries() if entry.name == name), None)
 
-    def add(self, drawing: Drawing, video: MadeVideo, request: dict[str, Any], facts: dict[str, Any]) -> Entry:
+    def add(self, drawing: Drawing, video: MadeVideo, request: dict[str, Any], facts: dict[str, Any]) -> HistoryEntry:
         """Write an entry whole, or not at all."""
         now = time.time()
         stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
@@ -95,12 +95,12 @@ class History:
         (part / "entry.json").write_text(json.dumps(facts), encoding="utf-8")
         part.rename(self.folder / name)
         self._shrink()
-        return Entry(self.folder / name, facts)
+        return HistoryEntry(self.folder / name, facts)
 
-    def rewrite(self, entry: Entry, facts: dict[str, Any]) -> Entry:
+    def rewrite(self, entry: HistoryEntry, facts: dict[str, Any]) -> HistoryEntry:
         """The entry with other facts."""
         (entry.folder / "entry.json").write_text(json.dumps(facts), encoding="utf-8")
-        return Entry(entry.folder, facts)
+        return HistoryEntry(entry.folder, facts)
 
     def remove(self, name: str) -> None:
         """Delete an entry, if it is there."""

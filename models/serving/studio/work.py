@@ -18,7 +18,7 @@ from models.modes import MODES, Mode
 from models.sampling.settings import SamplingOptions
 from models.serving.make_video import MadeVideo, Wish
 from models.serving.studio.drawing import Drawing, continued, read_drawing
-from models.serving.studio.history import Entry, History
+from models.serving.studio.history import History, HistoryEntry
 from models.serving.studio.measured import errors_as_markdown, measure_video
 from models.serving.studio.recipe import as_command, as_curl, as_python, as_request
 from models.serving.studio.sampler import Cancelled, Sampler
@@ -55,7 +55,7 @@ class Update(NamedTuple):
     text: str
     share: float | None = None
     running: bool = True
-    entry: Entry | None = None
+    entry: HistoryEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Studio:
         yield Update("Measuring how well the strokes were followed", 1.0, running=False)
         yield Update(f"Done. Seed {outcome.seed}.", 1.0, running=False, entry=self._keep(drawing, wish, outcome, form))
 
-    def _keep(self, drawing: Drawing, wish: Wish, video: MadeVideo, form: Form) -> Entry:
+    def _keep(self, drawing: Drawing, wish: Wish, video: MadeVideo, form: Form) -> HistoryEntry:
         facts = {"prompt": wish.prompt, "mode": wish.mode, "seed": video.seed}
         facts["form"] = [*form._replace(seed=video.seed)]
         entry = self.history.add(drawing, video, as_request(drawing, wish), facts)
@@ -152,7 +152,7 @@ class Studio:
         ]
         return self.history.rewrite(entry, facts)
 
-    def files(self, entry: Entry) -> ResultFiles:
+    def files(self, entry: HistoryEntry) -> ResultFiles:
         """The GIF and the last frame of a video."""
         found = ResultFiles(self._made / f"{entry.name}.gif", self._made / f"{entry.name}-last.png")
         if not found.last_frame.is_file():
@@ -161,7 +161,7 @@ class Studio:
             Image.fromarray(frames[-1]).save(found.last_frame)
         return found
 
-    def overlaid(self, entry: Entry, wanted: bool, tracked: bool) -> str:
+    def overlaid(self, entry: HistoryEntry, wanted: bool, tracked: bool) -> str:
         """The video with the wanted strokes, the tracked points, both, or as it is."""
         layers = [name for name, on in (("wanted", wanted), ("found", tracked)) if on]
         tracks = entry.folder / "tracks.npz"
