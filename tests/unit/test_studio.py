@@ -89,12 +89,13 @@ def test_python_gives_the_same_video(studio, tmp_path, monkeypatch):
 
 
 def test_a_request_to_a_scoring_server_gives_the_same_video(studio):
+    from models.serving.limits import Limits
     from models.serving.make_video import make_video
     from models.serving.request import Request
 
     entry = list(studio.make("me", drawing(), FORM))[-1].entry
     (record,) = json.loads((entry.folder / "request.json").read_text())["inputs"]
-    assert make_video(pipeline(), Request(**record).wish()).data == entry.video.read_bytes()
+    assert make_video(pipeline(), Request(**record).wish((24, 16), Limits())).data == entry.video.read_bytes()
 
 
 def test_cancel_stops_the_sampler_between_two_steps(studio):

@@ -62,7 +62,7 @@ def as_python(wish: Wish, folder: Path, picture: Path, model: str) -> str:
             "",
             f"pipeline = place(load_model({model!r}))",
             "wish = Wish(",
-            f"    read_image(Path({str(picture)!r})),",
+            f"    read_image(Path({str(picture)!r})).image,",
             f"    load_trajectories({str(folder / 'strokes.json')!r}),",
             f"    mode={wish.mode!r},",
             f"    prompt={wish.prompt!r},",
