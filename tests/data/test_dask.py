@@ -157,9 +157,9 @@ def serial(workspace, tmp_path_factory):
 
 
 def clips_on_dask(monkeypatch, workers, function):
-    """Run the stage with `function` in place of `make_clips`; all files, without the halves that DVC ignores."""
+    """Run the stage, whose workers get `function` for `make_clips`; all files, without the halves that DVC ignores."""
     params = make_params()
-    monkeypatch.setattr(clips, "make_clips", function)
+    monkeypatch.setattr(clips, "map_items", lambda _, *rest: map_items(function, *rest))
     clips.run("mixed", params.model_copy(update={"compute": workers}))
     return {name: data for name, data in contents().items() if not Path(name).name.startswith(".tmp-")}
 
