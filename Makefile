@@ -35,7 +35,7 @@ repro: $(INSTALLED)  ## Run whatever is out of date in the pipeline, then say wh
 	@python -m stages.summary
 
 test: $(INSTALLED)  ## All tests
-	python -m pytest
+	python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)  ## ruff and mypy
 	ruff check .

