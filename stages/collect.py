@@ -22,6 +22,7 @@ from stages.params import Params, Split, SyntheticParams
 from stages.run.code import code_of
 from stages.run.command import run_stage
 from stages.run.compute import map_items
+from stages.sources.known import read_known, state_of, write_known
 from stages.sources.listing import NOT_FOUND, SourceVideo, list_folder, list_realestate10k, list_webvid
 from stages.sources.storage import RECORDS, LocalCopies, RemoteFile, SourceError, keep_only, take_in
 
@@ -46,10 +47,12 @@ class SceneJob:
 
 @dataclass(frozen=True)
 class VideoJob:
-    """One video of a source to take in."""
+    """One video of a source to take in. `copy` is its copy, if it has not changed; `state` tells that the next time."""
 
     source: SourceVideo
     folder: Path
+    state: str | None
+    copy: str | None
 
 
 def run(split: Split, params: Params) -> None:
@@ -64,8 +67,13 @@ def run(split: Split, params: Params) -> None:
         )
     else:
         copies = LocalCopies(folder)
-        items = [VideoJob(source, folder) for source in _list_source(split, params, copies)]
+        known = read_known(split)
+        sources = [(source, _state(source)) for source in _list_source(split, params, copies)]
+        items = [VideoJob(source, folder, state, known.get(state or "")) for source, state in sources]
         rows = list(map_items(take_video, items, params.compute, f"collect@{split}", _crashed_video))
+        taken = {row["video"]: row["file"] for row in rows if row["file"]}
+        states = [(item.state, taken.get(item.source.video)) for item in items]
+        write_known(split, [(state, copy) for state, copy in states if state and copy])
         remote = copies.fetched | {item.source.file for item in items if isinstance(item.source.file, RemoteFile)}
     keep_only(folder, {row[key] for row in rows for key in ("file", "truth", "poses")} | {"manifest.parquet"}, remote)
     write_table(folder / "manifest.parquet", sorted(rows, key=lambda row: row["video"]), MANIFEST)
@@ -138,13 +146,18 @@ def take_video(item: VideoJob) -> dict[str, Any]:
     if source.file is None:
         return _row(source.video, None, reason=source.reason, **facts)
     try:
-        path = take_in(source.file, item.folder)
+        path = take_in(source.file, item.folder, item.copy)
         poses = take_in(source.poses, item.folder).name if source.poses else None
     except FileNotFoundError:
         return _row(source.video, None, reason=NOT_FOUND, **facts)
     except OSError as error:
         return _row(source.video, None, reason=f"cannot be read: {error.strerror or error}", **facts)
     return _row(source.video, path, content=path.stem, poses=poses, **facts)
+
+
+def _state(source: SourceVideo) -> str | None:
+    """Of a local video. It is taken before the video is read, so a change meanwhile is seen the next time."""
+    return state_of(source.file) if isinstance(source.file, Path) else None
 
 
 def _row(name: str, path: Path | None, reason: str = "", **facts: object) -> dict[str, Any]:

@@ -1,15 +1,16 @@
 """VAE latents and text embeddings of the curated clips, encoded once: `python -m stages.latents --split mixed`.
 
-data/latents/<split>/<clip_id>.safetensors holds `latents` (T, C, h, w) float16, scaled, and `text` (L, D) float16.
+data/latents/<split>/shard-*.zip holds <clip_id>.safetensors: `latents` (T, C, h, w) float16, scaled, and `text` (L, D)
+float16.
 Clips are spread over GPUs and machines as `params.compute` says.
 """
 
+import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save
 
 from models.networks.foundation import Encoders
@@ -17,12 +18,15 @@ from models.video.read import read_video
 from stages.data.curated import CuratedClip, curated_clips
 from stages.data.items import content_hash, recipe, write_atomically
 from stages.data.paths import FOUNDATION, latents_folder
+from stages.data.shards import read_item
 from stages.data.tables import ContractError
 from stages.params import LatentsParams, Params, Split
 from stages.run.code import code_of
 from stages.run.command import run_stage
 from stages.run.compute import map_items
 from stages.run.device import best_device, frozen_dtype
+
+HEAD = 2048  # bytes at the beginning of a latents file that hold its header, if the caption is not very long
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ def run(split: Split, params: Params) -> None:
     jobs = [LatentJob(clip, folder.path(clip.clip_id), params.latents, weights) for clip in missing]
     for _ in map_items(write_latents, jobs, params.compute, f"latents@{split}", _crashed, one_per_accelerator=True):
         pass
+    folder.pack(clips)
 
 
 def write_latents(job: LatentJob) -> None:
@@ -75,10 +80,14 @@ def _crashed(job: LatentJob) -> None:
 
 
 def _is_encoded(path: Path, caption: str) -> bool:
-    if not path.exists():
+    """Whether the clip is encoded with this caption. Only the header of its file is read."""
+    try:
+        head = read_item(path, HEAD)
+        length = 8 + int.from_bytes(head[:8], "little")
+        header = json.loads((head if length <= len(head) else read_item(path, length))[8:length])
+    except FileNotFoundError:
         return False
-    with safe_open(path, "pt") as file:
-        return (file.metadata() or {}).get("caption") == caption
+    return header.get("__metadata__", {}).get("caption") == caption
 
 
 if __name__ == "__main__":

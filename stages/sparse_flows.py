@@ -1,8 +1,8 @@
-"""Sparse draws of tracks (Sec 2.2, step 5): data/sparse_flows/<split>/<clip_id>.npz, as indices into the clip's tracks.
+"""Sparse draws of tracks (Sec 2.2, step 5), as indices into the tracks of a clip.
 
     python -m stages.sparse_flows --split mixed
 
-They become flow maps, and are blurred, where they are used.
+data/sparse_flows/<split>/shard-*.zip holds <clip_id>.npz. They become flow maps, and are blurred, where they are used.
 """
 
 from dataclasses import dataclass
@@ -33,12 +33,14 @@ class DrawJob:
 def run(split: Split, params: Params) -> None:
     tracks, folder = tracks_folder(split), draws_folder(split)
     made_by = recipe(code_of(draw_clip), sparse_flows=params.sparse_flows, tracks=tracks.recipe())
+    drawn = sorted(tracks.ids())
     items = [
         DrawJob(clip_id, tracks.path(clip_id), folder.path(clip_id), params.sparse_flows)
-        for clip_id in folder.prepare(sorted(tracks.ids()), made_by)
+        for clip_id in folder.prepare(drawn, made_by)
     ]
     for _ in map_items(draw_clip, items, params.compute, f"sparse_flows@{split}", _crashed):
         pass
+    folder.pack(drawn)
 
 
 def draw_clip(item: DrawJob) -> None:

@@ -1,4 +1,4 @@
-"""Point tracks on a grid over each kept clip (Sec 2.2, step 4): data/tracks/<split>/<clip_id>.npz.
+"""Point tracks on a grid over each kept clip (Sec 2.2, step 4): data/tracks/<split>/shard-*.zip with <clip_id>.npz.
 
 python -m stages.tracks --split mixed
 """
@@ -31,7 +31,7 @@ class TrackJob:
 def run(split: Split, params: Params) -> None:
     settings, folder = params.tracks, tracks_folder(split)
     made_by = recipe(code_of(track_clip, params), tracks=settings)
-    kept = read_clips(split).query("status == 'kept'")["clip_id"]
+    kept = list(read_clips(split).query("status == 'kept'")["clip_id"])
     items = [
         TrackJob(clips_folder(split) / f"{clip_id}.mp4", folder.path(clip_id), settings)
         for clip_id in folder.prepare(kept, made_by)
@@ -39,6 +39,7 @@ def run(split: Split, params: Params) -> None:
     neural = params.is_neural("tracks")
     for _ in map_items(track_clip, items, params.compute, f"tracks@{split}", _crashed, neural):
         pass
+    folder.pack(kept)
 
 
 def track_clip(item: TrackJob) -> None:

@@ -5,4 +5,5 @@ tables   tables as parquet: manifest, clips, captions
 arrays   arrays of a clip: tracks, poses, draws, latents
 curated  the curated clips, all parts together
 items    items named by content
+shards   many items in few files
 """

@@ -11,9 +11,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from stages.data.items import write_atomically
+from stages.data.shards import ShardError, read_item
 from stages.data.tables import ContractError
 
 
@@ -80,7 +81,7 @@ def read_draws(path: Path) -> np.ndarray:
 
 def read_latents(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents (T, C, h, w) and text (L, D) of one clip, float32."""
-    data = load_file(path)
+    data = load(read_item(path))
     return data["latents"].float(), data["text"].float()
 
 
@@ -118,10 +119,12 @@ def _write_npz(path: Path, **arrays: Any) -> None:
 
 def _read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
     try:
-        with np.load(path) as data:
+        with np.load(io.BytesIO(read_item(path))) as data:
             return {name: data[name] for name in names}
     except FileNotFoundError:
         raise ContractError(f"{path}: no such file; run the stage that writes it (see dvc.yaml)") from None
+    except ShardError:
+        raise
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ContractError(f"{path}: damaged: {error}; delete it and run its stage again") from None
     except KeyError as error:

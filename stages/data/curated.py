@@ -16,7 +16,8 @@ from stages.params import Split
 class CuratedClip:
     """A kept clip and where its parts are: `video` mp4, `tracks` and `draws` npz. `caption` may be empty.
 
-    `poses` npz: the camera's, if the source gives them.
+    Tracks and draws are read with `stages.data.arrays`, because they lie in shards. `poses` npz: the camera's, if the
+    source gives them.
     """
 
     clip_id: str
@@ -39,21 +40,24 @@ def curated_clips(split: Split, subset: Subset | None = None) -> list[CuratedCli
     captions = read_table(captions_file(split), CAPTIONS).set_index("clip_id")["caption"]
     if missing := set(rows["clip_id"]) - set(captions.index):
         raise ContractError(f"{captions_file(split)}: no row for clip {min(missing)}; run the stage captions again")
+    tracks, draws, poses = tracks_folder(split), draws_folder(split), poses_folder(split)
+    tracked, drawn, posed = tracks.ids(), draws.ids(), poses.ids()
     clips = [
         CuratedClip(
             clip_id=row.clip_id,
             subset=row.subset,
             caption=captions[row.clip_id],
             video=clips_folder(split) / f"{row.clip_id}.mp4",
-            tracks=tracks_folder(split).path(row.clip_id),
-            draws=draws_folder(split).path(row.clip_id),
-            poses=poses_folder(split).path(row.clip_id) if poses_folder(split).has(row.clip_id) else None,
+            tracks=tracks.path(row.clip_id),
+            draws=draws.path(row.clip_id),
+            poses=poses.path(row.clip_id) if row.clip_id in posed else None,
         )
         for row in rows.itertuples()
         if subset is None or row.subset == subset
     ]
     for clip in clips:
-        for part in (clip.video, clip.tracks, clip.draws):
-            if not part.exists():
+        there = (clip.video, clip.video.exists()), (clip.tracks, clip.clip_id in tracked)
+        for part, exists in (*there, (clip.draws, clip.clip_id in drawn)):
+            if not exists:
                 raise ContractError(f"{part}: missing; run the stage {part.parts[1]} again")
     return clips

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from stages.data.items import ItemFolder
+from stages.data.shards import ShardedItems
 from stages.params import Split
 
 FOUNDATION = Path("artifacts/foundation")
@@ -31,13 +32,13 @@ def poses_folder(split: Split) -> ItemFolder:
     return ItemFolder(clips_folder(split) / "poses", ".npz")
 
 
-def tracks_folder(split: Split) -> ItemFolder:
-    return ItemFolder(Path("data/tracks") / split, ".npz")
+def tracks_folder(split: Split) -> ShardedItems:
+    return ShardedItems(Path("data/tracks") / split, ".npz")
 
 
-def draws_folder(split: Split) -> ItemFolder:
-    return ItemFolder(Path("data/sparse_flows") / split, ".npz")
+def draws_folder(split: Split) -> ShardedItems:
+    return ShardedItems(Path("data/sparse_flows") / split, ".npz")
 
 
-def latents_folder(split: Split) -> ItemFolder:
-    return ItemFolder(Path("data/latents") / split, ".safetensors")
+def latents_folder(split: Split) -> ShardedItems:
+    return ShardedItems(Path("data/latents") / split, ".safetensors")

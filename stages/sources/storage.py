@@ -94,8 +94,11 @@ def find_file(file: str, parameter: str) -> File:
         return RemoteFile(storage, address, _version(info))
 
 
-def take_in(file: File, folder: Path) -> Path:
+def take_in(file: File, folder: Path, copy: str | None = None) -> Path:
     """The copy of a file in `folder`, whose stem is its content's SHA-256; made or fetched unless it is there.
+
+    Args:
+        copy: the name of its copy, where a local file is known not to have changed; then it is not read.
 
     Raises:
         OSError: there is no such file (any more), or no permission to read it.
@@ -103,6 +106,8 @@ def take_in(file: File, folder: Path) -> Path:
     """
     if isinstance(file, RemoteFile):
         return _fetched(file, folder)
+    if copy is not None and (folder / copy).is_file():
+        return folder / copy
     path = folder / _content_name(file, file.name)
     if not path.exists():
         with temporary_file(folder) as temporary:

@@ -71,12 +71,15 @@ class TrainingItems(Dataset[dict[str, Tensor]]):
             )
         self.frames, self.seed, self.strokes = params.video.frames, settings.seed, strokes
         self.caption_dropout = settings.caption_dropout
+        self._order = lru_cache(2)(
+            lambda epoch: np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.clips))
+        )
         self._read = lru_cache(CLIPS_IN_MEMORY)(lambda number: EncodedClip.read(self.clips[number], split))
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, index])
         epoch, place = divmod(index, len(self.clips))
-        clip = self._read(int(np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.clips))[place]))
+        clip = self._read(int(self._order(epoch)[place]))
         start = int(rng.integers(0, len(clip.latents) - self.frames + 1))
         run = slice(start, start + self.frames)
         latents = clip.latents[run].transpose(0, 1).contiguous()

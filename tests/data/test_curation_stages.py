@@ -17,7 +17,8 @@ from models.video.read import read_video
 from stages import captions, clips, collect, sparse_flows, tracks
 from stages.data.arrays import read_draws, read_tracks
 from stages.data.curated import curated_clips
-from stages.data.paths import captions_file, clips_folder, videos_folder
+from stages.data.paths import captions_file, clips_folder, tracks_folder, videos_folder
+from stages.data.shards import shard_of
 from stages.data.tables import CAPTIONS, read_clips, read_manifest, read_table
 from stages.params import Params
 from tests.footage import ROOT, moving_texture, real_videos, write_broken, write_unusual, write_video
@@ -56,7 +57,7 @@ def contents(folder="data"):
 
 
 def times():
-    return {str(p): p.stat().st_mtime_ns for p in Path("data").rglob("*") if p.suffix in {".mp4", ".npz"}}
+    return {str(p): p.stat().st_mtime_ns for p in Path("data").rglob("*") if p.suffix in {".mp4", ".npz", ".zip"}}
 
 
 def test_synthetic_videos_become_curated_clips():
@@ -102,8 +103,11 @@ def test_adding_a_video_costs_one_video():
     add_video("0a.mp4", seed=9)
     run(make_params())
     after, new = read_clips("mixed").set_index("video"), times()
-    assert all(new[path] == stamp for path, stamp in stamps.items())
-    assert len(new) == len(stamps) + 4  # the video, its clip, its tracks, its draws
+    (added,) = (clip for clip in curated_clips("mixed") if clip.clip_id == after.loc["0a.mp4", "clip_id"])
+    file = read_manifest("mixed").set_index("video").loc["0a.mp4", "file"]
+    touched = {str(shard_of(part)) for part in (added.tracks, added.draws)}
+    assert all(new[path] == stamp for path, stamp in stamps.items() if path not in touched)
+    assert new.keys() - stamps.keys() - touched == {str(added.video), str(videos_folder("mixed") / file)}
     assert after.loc[rows.index].equals(rows)
 
 
@@ -136,10 +140,10 @@ def test_another_parameter_makes_new_clips():
     (old,) = curated_clips("mixed")
     run(make_params(clips__seed=1))
     (new,) = curated_clips("mixed")
-    assert new.clip_id != old.clip_id and not old.video.exists() and not old.tracks.exists()
-    tracked = new.tracks.stat().st_mtime_ns
+    assert new.clip_id != old.clip_id and not old.video.exists() and not tracks_folder("mixed").has(old.clip_id)
+    tracked = shard_of(new.tracks).stat().st_mtime_ns
     run(make_params(clips__seed=1, sparse_flows__seed=1))
-    assert new.tracks.stat().st_mtime_ns == tracked
+    assert shard_of(new.tracks).stat().st_mtime_ns == tracked
 
 
 def test_the_least_motion_is_dropped_and_comes_back_without_being_made_again():

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from stages import latents
+from stages.data.arrays import read_latents
 from stages.data.curated import CuratedClip
 from stages.data.paths import FOUNDATION, latents_folder
+from stages.data.shards import shard_of
 from stages.data.tables import ContractError
 from stages.params import load_params
 from tests.unit import tiny
@@ -40,16 +41,17 @@ def clips(monkeypatch, *captions: str) -> None:
 
 
 def times() -> dict[str, int]:
-    return {path.stem: path.stat().st_mtime_ns for path in latents_folder("mixed").folder.glob("*.safetensors")}
+    folder = latents_folder("mixed")
+    return {item: shard_of(folder.path(item)).stat().st_mtime_ns for item in folder.ids()}
 
 
 def test_a_clip_becomes_latents_and_text_by_the_encoders_alone(foundation, monkeypatch):
     clips(monkeypatch, "a circle")
     latents.run("mixed", SERIAL)
-    data = load_file(latents_folder("mixed").path("clip0"))
+    encoded, text = read_latents(latents_folder("mixed").path("clip0"))
     pictures = torch.from_numpy(FRAMES).permute(0, 3, 1, 2) / 255
-    torch.testing.assert_close(data["latents"].float(), foundation.encode_images(pictures), rtol=1e-2, atol=1e-2)
-    torch.testing.assert_close(data["text"].float(), foundation.encode_text(["a circle"])[0], rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(encoded, foundation.encode_images(pictures), rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(text, foundation.encode_text(["a circle"])[0], rtol=1e-2, atol=1e-2)
 
 
 def test_only_what_changed_is_encoded_again(foundation, monkeypatch):

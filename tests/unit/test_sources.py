@@ -1,8 +1,15 @@
+import hashlib
 import os
+from pathlib import Path
 
 import pytest
+import yaml
 
-from stages.params import RealEstate10KParams, WebVidParams
+from stages import collect
+from stages.data.paths import videos_folder
+from stages.data.tables import read_manifest
+from stages.params import Params, RealEstate10KParams, WebVidParams
+from stages.sources import known, storage
 from stages.sources.listing import list_folder, list_realestate10k, list_webvid
 from stages.sources.storage import LocalCopies, SourceError
 
@@ -201,3 +208,31 @@ def test_realestate10ks_videos_may_be_in_any_container(tmp_path):
         lines = "".join(f"{time} 0.5 0.5 0.5 0.5 0 0 {STILL}\n" for time in (1_000_000, 2_000_000))
         touch(tmp_path / f"cameras/{video}.txt", f"https://www.youtube.com/watch?v={video}\n{lines}")
     assert [video.file.name for video in realestate10k(tmp_path)] == ["aa.webm", "bb.mp4"]
+
+
+def test_an_unchanged_local_video_is_taken_without_reading_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inputs/mixed").mkdir(parents=True)
+    (tmp_path / "inputs/camera").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / f"inputs/mixed/{name}.mp4").write_bytes(name.encode())
+    values = yaml.safe_load((Path(__file__).parents[2] / "profiles/pocket.yaml").read_text())
+    values["collect"]["source"], values["compute"]["backend"] = "folder", "serial"
+    params, read = Params.model_validate(values), []
+    original = storage.content_hash
+    monkeypatch.setattr(storage, "content_hash", lambda path: read.append(path.stem) or original(path))
+
+    def collected():
+        read.clear()
+        collect.run("mixed", params)
+        return list(read)
+
+    assert collected() == ["a", "b"] and collected() == ["a", "b"]  # changed a moment ago: not trusted
+    monkeypatch.setattr(known, "TOO_NEW", 0)
+    assert collected() == ["a", "b"] and collected() == []
+    (tmp_path / "inputs/mixed/a.mp4").write_bytes(b"c")  # of the same size
+    assert collected() == ["a"]
+    rows = read_manifest("mixed").set_index("video")["content"]
+    assert rows["a.mp4"] == hashlib.sha256(b"c").hexdigest()
+    (videos_folder("mixed") / f"{rows['b.mp4']}.mp4").unlink()
+    assert collected() == ["b"]  # its copy was lost

@@ -1,0 +1,156 @@
+"""Sharded items: a fixed number of files for any number of items, so that DVC lists hundreds of files, not a million.
+
+    folder.prepare(wanted, recipe)   # the items that are missing
+    ...                              # each is written as a file of its own, whole or absent: a killed run loses none
+    folder.pack(wanted)              # the files become part of their shards
+    read_item(folder.path(item))     # from its file or its shard
+
+A shard is an uncompressed ZIP. Its central directory is the index: one item is read without reading the others. The
+shard of an item follows from a hash of the item's name, so one more item rewrites one shard. The same items give the
+same bytes in any order of work.
+"""
+
+import hashlib
+import os
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile, ZipFile, ZipInfo
+
+from models.errors import UserError
+from stages.data.items import ItemFolder, remove_leftovers, temporary_file
+
+SHARDS = 128  # files per folder at most; more makes an added item cheaper and lets DVC see more files
+INDEXES_IN_MEMORY = 8 * SHARDS  # indexes of shards that a process keeps, 0.2 KB for each item
+_LOCAL_HEADER = 30  # bytes of a member's own header before its name and its extra field, whose sizes end the header
+_EPOCH = 1980, 1, 1, 0, 0, 0  # the time of every member: when an item was made must not change the shard
+
+
+class ShardError(UserError):
+    """A shard is damaged."""
+
+
+class Member(NamedTuple):
+    """Where an item lies in its shard: offset of its header in bytes, its size in bytes, its CRC-32."""
+
+    header: int
+    size: int
+    checksum: int
+
+
+class ShardedItems(ItemFolder):
+    """A folder of items of which each is a file `<id><suffix>` while a stage runs, then a member of a shard."""
+
+    def has(self, item: str) -> bool:
+        path = self.path(item)
+        return path.exists() or path.name in _members(shard_of(path))
+
+    def ids(self) -> set[str]:
+        """Names of all items, packed or not."""
+        names = {name for shard in self._shards() for name in _members(shard)}
+        return super().ids() | {name.removesuffix(self.suffix) for name in names}
+
+    def prepare(self, wanted: Iterable[str], recipe: str) -> list[str]:
+        """Remove items of another recipe, or left by a killed run. Return the missing items.
+
+        Packed items that are not wanted stay until `pack`, which rewrites their shard once.
+        """
+        if self.recipe() != recipe:
+            for shard in self._shards():
+                shard.unlink()
+        wanted = list(dict.fromkeys(wanted))
+        ItemFolder(self.folder, self.suffix).prepare(wanted, recipe)
+        present = self.ids()
+        return [item for item in wanted if item not in present]
+
+    def pack(self, wanted: Iterable[str]) -> None:
+        """Move the files of items into their shards, and leave out all items that are not wanted.
+
+        Only shards whose items change are written, each under a temporary name and then renamed. The files are removed
+        after that: whenever a run is killed, every item is whole in one place at least.
+        """
+        names = {self.path(item).name for item in wanted}
+        files: dict[Path, list[Path]] = defaultdict(list)
+        for item in super().ids():
+            files[shard_of(self.path(item))].append(self.path(item))
+        for shard in {*files, *self._shards()}:
+            if shard in files or _members(shard).keys() - names:
+                self._write(shard, files[shard], names)
+        remove_leftovers(self.folder)
+
+    def _shards(self) -> list[Path]:
+        return sorted(self.folder.glob(f"{_name('*')}"))
+
+    def _write(self, shard: Path, files: list[Path], names: set[str]) -> None:
+        loose = {path.name: path for path in files}
+        members = sorted((_members(shard).keys() | loose.keys()) & names)
+        if members:
+            with temporary_file(self.folder, shard.name) as temporary:
+                with ZipFile(temporary, "w") as archive:
+                    for name in members:
+                        info = ZipInfo(name, _EPOCH)
+                        info.create_system, info.external_attr = 3, 0o644 << 16  # the same on every system
+                        archive.writestr(info, read_item(loose.get(name, self.folder / name)))
+                os.replace(temporary, shard)
+        else:
+            shard.unlink(missing_ok=True)
+        for path in files:
+            path.unlink()
+
+
+def shard_of(path: Path) -> Path:
+    """The shard of an item, from the path that the item has as a file of its own."""
+    number = int.from_bytes(hashlib.sha256(path.stem.encode()).digest()[:4], "big") % SHARDS
+    return path.parent / _name(f"{number:03d}")
+
+
+def read_item(path: Path, size: int | None = None) -> bytes:
+    """The bytes of an item, of its file or else of its shard; with `size`, only so many from its beginning.
+
+    Raises:
+        FileNotFoundError: there is no such item.
+        ShardError: the shard is damaged.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(size)
+    except FileNotFoundError:
+        shard = shard_of(path)
+        member = _members(shard).get(path.name)
+        if member is None:
+            raise
+    wanted = member.size if size is None else min(size, member.size)
+    with open(shard, "rb") as file:
+        file.seek(member.header + _LOCAL_HEADER - 4)
+        sizes = file.read(4)
+        file.seek(int.from_bytes(sizes[:2], "little") + int.from_bytes(sizes[2:], "little"), os.SEEK_CUR)
+        data = file.read(wanted)
+    if len(data) != wanted or (wanted == member.size and zlib.crc32(data) != member.checksum):
+        raise ShardError(f"{shard}: damaged: {path.name} is not what was written; delete it and run its stage again")
+    return data
+
+
+def _members(shard: Path) -> dict[str, Member]:
+    """The members of a shard by name; none if there is no such shard."""
+    try:
+        state = shard.stat()
+    except FileNotFoundError:
+        return {}
+    return _index(shard.absolute(), state.st_mtime_ns, state.st_size, state.st_ino)
+
+
+@lru_cache(INDEXES_IN_MEMORY)
+def _index(shard: Path, *state: int) -> dict[str, Member]:
+    """The index of a shard in this state: time of change, size, number on disk."""
+    try:
+        with ZipFile(shard) as archive:
+            return {info.filename: Member(info.header_offset, info.file_size, info.CRC) for info in archive.infolist()}
+    except (BadZipFile, EOFError) as error:
+        raise ShardError(f"{shard}: damaged: {error}; delete it and run its stage again") from None
+
+
+def _name(number: str) -> str:
+    return f"shard-{number}.zip"
