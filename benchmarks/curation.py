@@ -82,7 +82,7 @@ def project(path: Path, clock: Clock) -> Facts | None:
         frames, _ = clock.measure("tracks", lambda: read.read_video(file.name))
     follow = load_estimator("tracks", "lucas_kanade")
     tracks = clock.measure("tracks", lambda: follow(frames, point_grid(*SIZE, GRID)))
-    clock.measure("sparse_flows", lambda: sparse.draw_tracks(*tracks, MAX_TRACKS, DRAWS, np.random.default_rng(0)))
+    clock.measure("sparse_flows", lambda: sparse.choose_tracks(*tracks, MAX_TRACKS, DRAWS, np.random.default_rng(0)))
     return clip.facts
 
 
@@ -125,7 +125,7 @@ def plain(path: Path, clock: Clock) -> None:
         file.flush()
         frames = clock.measure("tracks", lambda: np.stack(list(_decoded(Path(file.name)))))
     tracks = clock.measure("tracks", lambda: track(frames))
-    clock.measure("sparse_flows", lambda: sparse.draw_tracks(*tracks, MAX_TRACKS, DRAWS, np.random.default_rng(0)))
+    clock.measure("sparse_flows", lambda: sparse.choose_tracks(*tracks, MAX_TRACKS, DRAWS, np.random.default_rng(0)))
 
 
 def _decoded(path: Path) -> Iterator[np.ndarray]:

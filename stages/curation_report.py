@@ -20,6 +20,8 @@ from models.curation.report import (
     reasons,
     split_figures,
     with_durations,
+    with_track_facts,
+    worst_clips,
     write_curation_report,
 )
 from models.video.read import read_video
@@ -27,7 +29,7 @@ from stages.data.arrays import read_draws, read_tracks
 from stages.data.curated import curated_clips
 from stages.data.items import write_atomically
 from stages.data.paths import clips_folder
-from stages.data.tables import read_clips
+from stages.data.tables import read_clips, read_track_facts
 from stages.params import SPLITS, Params, Split
 from stages.run.command import run_stage
 from stages.run.timing import THROUGHPUT_FILE
@@ -42,14 +44,17 @@ def run(params: Params) -> None:
     figures: dict[str, Any] = {}
     charts: dict[str, Any] = {}
     why: dict[str, Any] = {}
+    worst: dict[str, Any] = {}
     shown: dict[str, Any] = {}
     for split in SPLITS:
-        rows = with_durations(read_clips(split), params.video.clip_frames)
+        rows = with_track_facts(read_clips(split), read_track_facts(split))
+        rows = with_durations(rows, params.video.clip_frames)
         figures[split], charts[split], why[split] = split_figures(rows), histograms(rows), reasons(rows)
+        worst[split] = worst_clips(rows)
         shown[split] = draw_split(split, rows, params)
     write_atomically(METRICS, (json.dumps(figures, indent=2) + "\n").encode())
     throughput = json.loads(THROUGHPUT_FILE.read_text(encoding="utf-8")) if THROUGHPUT_FILE.exists() else {}
-    write_curation_report(REPORT / "index.html", figures, charts, why, shown, throughput)
+    write_curation_report(REPORT / "index.html", figures, charts, why, worst, shown, throughput)
 
 
 def draw_split(split: Split, rows: pd.DataFrame, params: Params) -> Pictures:

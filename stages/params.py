@@ -170,10 +170,21 @@ class CoTrackerParams(Section):
     weights: str | None
 
 
+class TrackLimitsParams(Section):
+    """Limits beyond which a clip is dropped for its tracks; null switches a check off."""
+
+    min_seen_middle: Share | None
+    min_seen_last: Share | None
+    max_round_trip: Positive | None
+    max_own_motion: PerSplit[Share | None]
+
+
 class TracksParams(Section):
     estimator: Literal["cotracker", "lucas_kanade"]
     grid: Annotated[int, Field(ge=2)]
     cotracker: CoTrackerParams
+    round_trip: bool
+    limits: TrackLimitsParams
 
     def options(self) -> dict[str, Any]:
         """What the estimator's `load` is given."""

@@ -1,59 +1,105 @@
 """Point tracks on a grid over each kept clip (Sec 2.2, step 4): data/tracks/<split>/shard-*.zip with <clip_id>.npz.
 
-python -m stages.tracks --split mixed
+    python -m stages.tracks --split mixed
+
+`tracks.parquet` beside them says how good the tracks are, and which clips are dropped for them. Limits are applied to
+what was measured, so another limit tracks no clip again.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from models import geometry
+from models.curation.track_facts import TrackFacts, TrackLimits, measure_tracks, why_unusable
 from models.estimators import load_estimator
 from models.video import read
 from stages.data.arrays import write_tracks
 from stages.data.items import recipe
-from stages.data.paths import clips_folder, tracks_folder
-from stages.data.tables import read_clips
-from stages.params import Params, Split, TracksParams
+from stages.data.paths import clips_folder, tracks_file, tracks_folder
+from stages.data.tables import TRACKS, read_clips, read_table, recipe_of_table, write_table
+from stages.params import Params, Split
 from stages.run.code import code_of
 from stages.run.command import run_stage
 from stages.run.compute import map_items
+
+SAVE_EVERY = 500  # clips; between two writings of the table; more, more lost by a stop
 
 
 @dataclass(frozen=True)
 class TrackJob:
     """One clip to track points in."""
 
+    clip_id: str
     clip: Path
     output: Path
-    settings: TracksParams
+    estimator: str
+    options: dict[str, Any]
+    grid: int
+    round_trip: bool
 
 
 def run(split: Split, params: Params) -> None:
     settings, folder = params.tracks, tracks_folder(split)
-    made_by = recipe(code_of(track_clip, params), tracks=settings)
+    made_by = recipe(code_of(track_clip, params), tracks=settings.model_dump(exclude={"limits"}))
     kept = list(read_clips(split).query("status == 'kept'")["clip_id"])
+    missing = folder.prepare(kept, made_by)
+    before = _measured_before(tracks_file(split), made_by)
+    measured = {clip_id: before[clip_id] for clip_id in set(kept) - set(missing) if clip_id in before}
+    how = settings.estimator, settings.options(), settings.grid, settings.round_trip
     items = [
-        TrackJob(clips_folder(split) / f"{clip_id}.mp4", folder.path(clip_id), settings)
-        for clip_id in folder.prepare(kept, made_by)
+        TrackJob(clip_id, clips_folder(split) / f"{clip_id}.mp4", folder.path(clip_id), *how)
+        for clip_id in kept
+        if clip_id not in measured
     ]
+    limits = _limits(split, params)
     neural = params.is_neural("tracks")
-    for _ in map_items(track_clip, items, params.compute, f"tracks@{split}", _crashed, neural):
-        pass
+    results = map_items(track_clip, items, params.compute, f"tracks@{split}", _crashed, neural)
+    for count, (clip_id, facts) in enumerate(results, start=1):
+        measured[clip_id] = facts
+        if count % SAVE_EVERY == 0:
+            _write(tracks_file(split), measured, limits, made_by)
+    _write(tracks_file(split), measured, limits, made_by)
     folder.pack(kept)
 
 
-def track_clip(item: TrackJob) -> None:
-    """Follow the grid of points through a clip and write their tracks."""
-    track = load_estimator("tracks", item.settings.estimator, **item.settings.options())
+def track_clip(item: TrackJob) -> tuple[str, TrackFacts]:
+    """Follow the grid of points through a clip and write their tracks; return how good they are."""
+    track = load_estimator("tracks", item.estimator, **item.options)
     frames, _ = read.read_video(item.clip)
     height, width = frames.shape[1:3]
-    write_tracks(item.output, *track(frames, geometry.point_grid(width, height, item.settings.grid)))
+    tracks, visibility = track(frames, geometry.point_grid(width, height, item.grid))
+    write_tracks(item.output, tracks, visibility)
+    return item.clip_id, measure_tracks(frames, tracks, visibility, track if item.round_trip else None)
 
 
-def _crashed(item: TrackJob) -> None:
+def _crashed(item: TrackJob) -> tuple[str, TrackFacts]:
     raise RuntimeError(
         f"{item.clip}: tracking it ended its process, most likely for lack of memory; lower compute.workers"
     )
+
+
+def _limits(split: Split, params: Params) -> TrackLimits:
+    limits = params.tracks.limits
+    return TrackLimits(**limits.model_dump(exclude={"max_own_motion"}), max_own_motion=limits.max_own_motion[split])
+
+
+def _measured_before(path: Path, made_by: str) -> dict[str, TrackFacts]:
+    if recipe_of_table(path) != made_by:
+        return {}
+    rows = read_table(path, TRACKS).drop(columns=["status", "reason"]).set_index("clip_id").astype(object)
+    known = rows.where(rows.notna(), None)
+    return {str(clip_id): TrackFacts(**row) for clip_id, row in known.to_dict("index").items()}
+
+
+def _write(path: Path, measured: Mapping[str, TrackFacts], limits: TrackLimits, made_by: str) -> None:
+    rows: list[dict[str, Any]] = []
+    for clip_id, facts in sorted(measured.items()):
+        reason = why_unusable(facts, limits)
+        status = "dropped" if reason else "kept"
+        rows.append({"clip_id": clip_id, "status": status, "reason": reason} | asdict(facts))
+    write_table(path, rows, TRACKS, made_by)
 
 
 if __name__ == "__main__":

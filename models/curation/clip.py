@@ -12,11 +12,12 @@ from models.curation.camera import camera_motion
 from models.curation.cuts import all_scenes, inner_scene, longest_scene
 from models.curation.duplicates import FRAMES, signature
 from models.curation.motion import motion_score
-from models.curation.outcome import Clip, Dropped, Facts, Unusable, View
+from models.curation.outcome import Clip, Dropped, Facts, Unusable
 from models.curation.pace import SAME, Pace, draw_at_pace, find_pace
 from models.curation.quality import Bars, find_bars, measure_quality
+from models.curation.side_fill import find_side_fill
+from models.curation.window import Window, without_bars
 from models.estimators import CutDetector, FlowEstimator
-from models.geometry import CoverCrop, cover_crop
 from models.video.decode import Noticed, UnreadableVideo
 from models.video.read import SAME_RATE, Size, VideoInfo, read_chosen_frames, read_info, read_stamped_frames, true_rate
 
@@ -165,9 +166,15 @@ def _clip_of(
     facts.first_frame = indices[0]
 
     seen = samples.of(scene)
-    bars = find_bars(seen) if settings.crop_bars else Bars()
-    facts.signature = signature(_spread(_without(bars, seen), FRAMES))
-    window = _Window.of((info.width, info.height), bars, settings.size)
+    bars = Bars()
+    if settings.crop_bars:
+        bars = find_bars(seen)
+        fill = find_side_fill(without_bars(bars, seen))
+        bars = bars.around(fill)
+        if fill != Bars():
+            facts.treatment = ", ".join(filter(None, [facts.treatment, "blurred fill beside the picture cut off"]))
+    facts.signature = signature(_spread(without_bars(bars, seen), FRAMES))
+    window = Window.of((info.width, info.height), bars, settings.size)
     facts.bars_x, facts.bars_y = info.width - window.crop.source[0], info.height - window.crop.source[1]
 
     frames = read_chosen_frames(scan.path, window.scaled, indices, samples.stamps, scan.span, scan.noticed)
@@ -247,44 +254,6 @@ class Samples:
         """Those of a scene (T, H, W), or the nearest one if none lies in it."""
         inside = [frame for index, frame in self._frames.items() if scene[0] <= index < scene[1]]
         return np.stack(inside or [self._frames[min(self._frames, key=lambda index: abs(index - scene[0]))]])
-
-
-@dataclass(frozen=True)
-class _Window:
-    """How to scale a video's frames, and which part of them is the picture between its bars."""
-
-    scaled: Size
-    offset: tuple[int, int]
-    crop: CoverCrop
-
-    @classmethod
-    def of(cls, frame: Size, bars: Bars, target: Size) -> "_Window":
-        width = frame[0] - round(frame[0] * bars.left) - round(frame[0] * bars.right)
-        height = frame[1] - round(frame[1] * bars.top) - round(frame[1] * bars.bottom)
-        crop = cover_crop((width, height), target)
-        x, y = crop.scaled[0] / width, crop.scaled[1] / height
-        scaled = max(crop.scaled[0], round(frame[0] * x)), max(crop.scaled[1], round(frame[1] * y))
-        left, top = round(frame[0] * bars.left * x), round(frame[1] * bars.top * y)
-        return cls(scaled, (min(left, scaled[0] - crop.scaled[0]), min(top, scaled[1] - crop.scaled[1])), crop)
-
-    @property
-    def view(self) -> View:
-        """What is left of a frame when it has been cut and cropped."""
-        (width, height), (left, top) = self.scaled, np.add(self.offset, self.crop.offset)
-        target = self.crop.target
-        return View(float(left / width), float(top / height), target[0] / width, target[1] / height)
-
-    def cut(self, frames: np.ndarray) -> np.ndarray:
-        """The picture (T, h, w, 3) of frames (T, H, W, 3) that were scaled to `scaled`."""
-        (left, top), (width, height) = self.offset, self.crop.scaled
-        return frames[:, top : top + height, left : left + width]
-
-
-def _without(bars: Bars, frames: np.ndarray) -> np.ndarray:
-    height, width = frames.shape[1:]
-    rows = slice(round(height * bars.top), height - round(height * bars.bottom))
-    columns = slice(round(width * bars.left), width - round(width * bars.right))
-    return frames[:, rows, columns]
 
 
 def _spread(frames: np.ndarray, count: int) -> np.ndarray:

@@ -21,9 +21,9 @@ class Facts:
     """What was measured, as far as it got. Sizes and frame rate are the source video's; scenes and frames are indices.
 
     `scene_end` is exclusive. `fps` is 0 if unknown, `frames` counts the whole video. `bars_x`, `bars_y`: pixels of the
-    width and height that black bars take. `motion_score` is in pixels, see `models.curation.motion`; `brightness`,
-    `black`, `frozen`, `sharpness` are those of `models.curation.quality`; `pan` to `object_share` those of
-    `models.curation.camera`; `signature` is for `models.curation.duplicates`.
+    width and height that black bars or blurred fill take. `motion_score` is in pixels, see `models.curation.motion`;
+    `brightness`, `black`, `frozen`, `sharpness` are those of `models.curation.quality`; `pan` to `object_share` are
+    those of `models.curation.camera`; `signature` is for `models.curation.duplicates`.
 
     `container` to `start` are those of `models.video.read.SourceFacts`. `even` and `hold` are those of
     `models.curation.pace`; `flaws` counts the damaged parts that were cut out. `clip_fps` is the rate at which the clip

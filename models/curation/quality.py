@@ -46,6 +46,16 @@ class Bars:
     top: float = 0.0
     bottom: float = 0.0
 
+    def around(self, inner: "Bars") -> "Bars":
+        """These bars together with those of the picture between them."""
+        width, height = 1 - self.left - self.right, 1 - self.top - self.bottom
+        return Bars(
+            self.left + width * inner.left,
+            self.right + width * inner.right,
+            self.top + height * inner.top,
+            self.bottom + height * inner.bottom,
+        )
+
 
 def find_bars(frames: np.ndarray) -> Bars:
     """Bars that are black in all of the grey frames (T, H, W) uint8, with a pixel of margin; none if all is dark."""

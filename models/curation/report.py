@@ -21,7 +21,23 @@ STEPS = {
     "camera": "camera moves as wanted",
     "motion": "not among the least motion",
     "balance": "its camera class not too common",
+    "tracks": "tracks good enough",
 }
+MEASURES = {  # measure: its title, and whether low values are the bad ones
+    "motion_score": ("motion score (Frobenius norm, pixels)", True),
+    "brightness": ("brightness", True),
+    "sharpness": ("sharpness (variance of the Laplacian)", True),
+    "seen_middle": ("share of the points seen in the middle frame", True),
+    "seen_last": ("share of the points seen in the last frame", True),
+    "round_trip": ("miss of points followed back, share of the frame's height", False),
+    "own_motion": ("share of the points that move on their own", False),
+    "object_share": ("share of the picture that does not go with the camera", False),
+    "black": ("share of black frames", False),
+    "frozen": ("share of frozen steps", False),
+}
+TRACK_MEASURES = ("seen_middle", "seen_last", "round_trip", "own_motion")
+SPREADS = ("motion_score", "strength", "object_share", "clip_seconds", *TRACK_MEASURES)
+WORST = 5  # kept clips named for each measure
 BINS = 16
 MOST_REASONS = 30
 
@@ -70,7 +86,7 @@ def split_figures(rows: pd.DataFrame) -> dict[str, Any]:
         "hours": {"source": _hours(rows["seconds"]), "kept": _hours(kept["clip_seconds"])},
         **{subset: int((kept["subset"] == subset).sum()) for subset in SUBSETS},
         "camera": {str(name): int(count) for name, count in kept["camera"].value_counts().sort_index().items()},
-        **{name: _spread(kept[name]) for name in ("motion_score", "strength", "object_share", "clip_seconds")},
+        **{name: _spread(kept[name]) for name in SPREADS},
     }
 
 
@@ -81,6 +97,35 @@ def with_durations(rows: pd.DataFrame, clip_frames: int) -> pd.DataFrame:
     if "clip_fps" in rows:  # measured; uneven or repeated frames make it another
         clip_fps = rows["clip_fps"].where(rows["clip_fps"] > 0).astype(float).fillna(clip_fps)
     return rows.assign(seconds=rows["frames"].astype(float) / fps, clip_seconds=(clip_frames - 1) / clip_fps)
+
+
+def worst_clips(rows: pd.DataFrame) -> list[tuple[str, list[tuple[str, str, float]]]]:
+    """For each of MEASURES the WORST kept clips, the worst first: title, then clip id, video and value of each."""
+    kept = rows[rows["status"] == "kept"]
+    table = []
+    for measure, (title, low_is_bad) in MEASURES.items():
+        if measure not in kept:
+            continue
+        known = kept[kept[measure].notna()]
+        worst = known.sort_values([measure, "clip_id"], ascending=[low_is_bad, True])[:WORST]
+        if len(worst):
+            table.append((title, [(row["clip_id"], row["video"], float(row[measure])) for _, row in worst.iterrows()]))
+    return table
+
+
+def with_track_facts(rows: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
+    """The rows of clips.parquet, with the columns of tracks.parquet; clips dropped for their tracks are marked so."""
+    judged = facts.set_index("clip_id")
+    kept = rows["status"] == "kept"
+    clip_ids = rows["clip_id"].where(kept)
+    measures = {name: clip_ids.map(judged[name]) for name in judged.columns if name not in ("status", "reason")}
+    dropped = kept & (clip_ids.map(judged["status"]) == "dropped")
+    return rows.assign(
+        status=rows["status"].mask(dropped, "dropped"),
+        step=rows["step"].mask(dropped, "tracks"),
+        reason=rows["reason"].mask(dropped, clip_ids.map(judged["reason"])),
+        **measures,
+    )
 
 
 def histograms(rows: pd.DataFrame) -> list[Histogram]:
@@ -94,6 +139,7 @@ def histograms(rows: pd.DataFrame) -> list[Histogram]:
         _numbers("share of the picture that does not go with the camera", rows["object_share"], rows),
         _numbers("brightness", rows["brightness"], rows),
         _numbers("sharpness (variance of the Laplacian)", rows["sharpness"], rows),
+        *(_numbers(MEASURES[name][0], rows[name], rows) for name in TRACK_MEASURES),
         _numbers("seconds of the source video", rows["seconds"], rows),
         _names("resolution", rows["width"].astype("string") + "x" + rows["height"].astype("string"), rows),
         _names("frames per second", rows["fps"].round(2).astype("string"), rows),
@@ -120,15 +166,17 @@ def write_curation_report(
     figures: Mapping[str, Any],
     charts: Mapping[str, list[Histogram]],
     why: Mapping[str, list[tuple[str, int, str]]],
+    worst: Mapping[str, list[tuple[str, list[tuple[str, str, float]]]]],
     pictures: Mapping[str, Pictures],
     throughput: Mapping[str, Mapping[str, float]],
 ) -> None:
-    """Write the page. `figures`, `charts`, `why` and `pictures` by split; `throughput` by `stage@split`."""
+    """Write the page. `figures`, `charts`, `why`, `worst` and `pictures` by split; `throughput` by `stage@split`."""
     page = render_page(
         Path(__file__).with_name("report.html.j2"),
         figures=figures,
         charts=charts,
         why=why,
+        worst=worst,
         pictures=pictures,
         throughput=throughput,
         steps=STEPS,

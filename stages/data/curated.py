@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.curation.subset import Subset
-from stages.data.paths import captions_file, clips_folder, draws_folder, poses_folder, tracks_folder
-from stages.data.tables import CAPTIONS, ContractError, read_clips, read_table
+from stages.data.paths import captions_file, clips_folder, draws_folder, poses_folder, tracks_file, tracks_folder
+from stages.data.tables import CAPTIONS, ContractError, read_clips, read_table, read_track_facts
 from stages.params import Split
 
 
@@ -30,13 +30,17 @@ class CuratedClip:
 
 
 def curated_clips(split: Split, subset: Subset | None = None) -> list[CuratedClip]:
-    """The kept clips of a split, in order of `clip_id`; with `subset` only those of it.
+    """The clips of a split that neither the stage clips nor tracks drops, by `clip_id`; with `subset` only those of it.
 
     Raises:
         ContractError: a table or a part of a clip is missing, or not what its contract says.
     """
     rows = read_clips(split)
     rows = rows[rows["status"] == "kept"].sort_values("clip_id")
+    judged = read_track_facts(split).set_index("clip_id")["status"]
+    if missing := set(rows["clip_id"]) - set(judged.index):
+        raise ContractError(f"{tracks_file(split)}: no row for clip {min(missing)}; run the stage tracks again")
+    rows = rows[rows["clip_id"].map(judged) == "kept"]
     captions = read_table(captions_file(split), CAPTIONS).set_index("clip_id")["caption"]
     if missing := set(rows["clip_id"]) - set(captions.index):
         raise ContractError(f"{captions_file(split)}: no row for clip {min(missing)}; run the stage captions again")

@@ -36,6 +36,11 @@ def tracks_folder(split: Split) -> ShardedItems:
     return ShardedItems(Path("data/tracks") / split, ".npz")
 
 
+def tracks_file(split: Split) -> Path:
+    """The table of what was measured of the tracks, and which clips are dropped for them."""
+    return tracks_folder(split).folder / "tracks.parquet"
+
+
 def draws_folder(split: Split) -> ShardedItems:
     return ShardedItems(Path("data/sparse_flows") / split, ".npz")
 

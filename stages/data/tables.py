@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from models.curation.subset import SUBSETS
 from models.errors import UserError
 from stages.data.items import write_atomically
-from stages.data.paths import clips_folder, videos_folder
+from stages.data.paths import clips_folder, tracks_file, videos_folder
 from stages.params import Split
 
 RECIPE = "recipe"  # key in the metadata of a table
@@ -94,7 +94,7 @@ CLIPS = Table(
             _column("hold", _FLOAT, null=True),  # mean frames that a picture is shown for; 1: no frame is repeated
             _column("flaws", _INT, null=True),  # damaged parts that were cut out
             _column("treatment", _STRING, null=True),  # what was done about all that, in words
-            _column("bars_x", _INT, null=True),  # pixels of the source's width and height that black bars take
+            _column("bars_x", _INT, null=True),  # pixels of the source's sides that bars or blurred fill take
             _column("bars_y", _INT, null=True),
             _column("brightness", _FLOAT, null=True),  # these four: models/curation/quality.py
             _column("black", _FLOAT, null=True),
@@ -128,6 +128,29 @@ CLIPS = Table(
     },
 )
 
+TRACKS = Table(
+    "tracks",
+    pa.schema(
+        [
+            _column("clip_id", _STRING),
+            _column("status", _STRING),
+            _column("reason", _STRING),
+            _column("seen_first", _FLOAT),  # this and the next four: models/curation/track_facts.py
+            _column("seen_middle", _FLOAT),
+            _column("seen_last", _FLOAT),
+            _column("round_trip", _FLOAT, null=True),
+            _column("own_motion", _FLOAT, null=True),
+        ]
+    ),
+    {
+        "clip_id must be unique": lambda rows: rows["clip_id"].duplicated(),
+        "a clip is kept, or dropped with a reason": lambda rows: (
+            ((rows["status"] != "kept") | (rows["reason"] != ""))
+            & ((rows["status"] != "dropped") | (rows["reason"] == ""))
+        ),
+    },
+)
+
 CAPTIONS = Table(
     "captions",
     pa.schema(
@@ -152,6 +175,10 @@ def read_manifest(split: Split) -> pd.DataFrame:
 
 def read_clips(split: Split) -> pd.DataFrame:
     return read_table(clips_folder(split) / "clips.parquet", CLIPS)
+
+
+def read_track_facts(split: Split) -> pd.DataFrame:
+    return read_table(tracks_file(split), TRACKS)
 
 
 def read_table(path: Path, table: Table) -> pd.DataFrame:

@@ -17,9 +17,9 @@ from models.video.read import read_video
 from stages import captions, clips, collect, sparse_flows, tracks
 from stages.data.arrays import read_draws, read_tracks
 from stages.data.curated import curated_clips
-from stages.data.paths import captions_file, clips_folder, tracks_folder, videos_folder
+from stages.data.paths import captions_file, clips_folder, tracks_file, tracks_folder, videos_folder
 from stages.data.shards import shard_of
-from stages.data.tables import CAPTIONS, read_clips, read_manifest, read_table
+from stages.data.tables import CAPTIONS, read_clips, read_manifest, read_table, read_track_facts
 from stages.params import Params
 from tests.footage import ROOT, moving_texture, real_videos, write_broken, write_unusual, write_video
 
@@ -221,6 +221,39 @@ def test_only_the_longest_scene_is_used():
     row = read_clips("mixed").iloc[0]
     assert (row["scene_start"], row["scene_end"]) == (20, 60)
     assert row["first_frame"] >= 20 and row["first_frame"] + 15 * row["interval"] < 60
+
+
+def test_every_scene_is_a_clip_of_its_own_on_the_side_of_its_video():
+    for name in ("a", "b"):
+        scenes = [moving_texture(length, 160, 120, seed=ord(name) + length) for length in (20, 8, 30)]
+        write_video(Path(f"inputs/mixed/{name}.mp4"), np.concatenate(scenes))
+    run(make_params(clips__scenes="all"))
+    rows = read_clips("mixed")
+    assert list(zip(rows["video"], rows["scene_start"], rows["scene_end"], strict=True)) == [
+        (f"{name}.mp4", start, end) for name in "ab" for start, end in ((0, 20), (28, 58))
+    ]
+    assert rows["clip_id"].is_unique and (rows.groupby("video")["subset"].nunique() == 1).all()
+    assert [clip.clip_id for clip in curated_clips("mixed")] == sorted(rows["clip_id"])
+    before = times()
+    run(make_params(clips__scenes="all"))
+    assert times() == before
+
+
+def test_a_limit_on_tracks_drops_clips_and_tracks_none_again():
+    add_video("a.mp4", 1)
+    add_video("b.mp4", 2)
+    run(make_params())
+    made = times()
+    facts = read_track_facts("mixed")
+    assert len(curated_clips("mixed")) == 2 and (facts["seen_last"] > 0).all() and facts["round_trip"].notna().all()
+    limit = float(facts["seen_last"].max()) + 0.001
+    limits = {"min_seen_middle": None, "min_seen_last": limit, "max_round_trip": None}
+    run(make_params(tracks__limits=limits | {"max_own_motion": {"mixed": None, "camera": None}}), stages=(tracks,))
+    assert curated_clips("mixed") == [] and times() == made
+    assert read_track_facts("mixed")["reason"].str.startswith("lost tracks").all()
+    tracks_file("mixed").unlink()
+    run(make_params(), stages=(tracks,))
+    assert read_track_facts("mixed").equals(facts) and len(curated_clips("mixed")) == 2
 
 
 def test_real_footage_is_curated():

@@ -6,6 +6,7 @@ import pytest
 
 from models.curation.pictures import draws_sheet, strip, tracks_sheet
 from models.curation.report import (
+    TRACK_MEASURES,
     CaptionedPicture,
     Pictures,
     histograms,
@@ -13,15 +14,19 @@ from models.curation.report import (
     reasons,
     split_figures,
     with_durations,
+    with_track_facts,
+    worst_clips,
 )
 from models.curation.report import write_curation_report as write
 
 
 def row(video, step=None, **changes):
     size = {"width": 160, "height": 120, "fps": 10.0, "frames": 40, "interval": 2, "subset": "train"}
-    measures = dict.fromkeys(("brightness", "sharpness", "strength", "object_share"), 0.5)
+    measures = dict.fromkeys(("brightness", "sharpness", "strength", "object_share", *TRACK_MEASURES), 0.5)
     status = {"status": "dropped" if step else "kept", "step": step, "reason": f"{step}: 3" if step else ""}
-    return {"video": video, "motion_score": 2.0, "camera": "pan"} | size | measures | status | changes
+    return (
+        {"video": video, "clip_id": video[0], "motion_score": 2.0, "camera": "pan"} | size | measures | status | changes
+    )
 
 
 def table(rows):
@@ -81,9 +86,10 @@ def test_the_page_names_everything(tmp_path):
     nothing = Pictures([], [], [], [])
     shown = nothing._replace(kept=[CaptionedPicture("pictures/a.jpg", ["<a>.mp4", "pan"])])
     pictures = {"mixed": shown, "camera": nothing}
+    worst = {"mixed": worst_clips(rows), "camera": worst_clips(empty)}
     throughput = {"clips@mixed": {"items": 10, "seconds": 4.0}}
     path = tmp_path / "reports" / "index.html"
-    write(path, figures, charts, {"mixed": reasons(rows), "camera": []}, pictures, throughput)
+    write(path, figures, charts, {"mixed": reasons(rows), "camera": []}, worst, pictures, throughput)
     page = path.read_text(encoding="utf-8")
     for text in (
         "mixed: 1 clips of 4 videos",
@@ -91,6 +97,7 @@ def test_the_page_names_everything(tmp_path):
         "pictures/a.jpg",
         "clips@mixed",
         "2.50",
+        "at the worst end of each measure",
         "camera: 0 clips",
     ):
         assert text in page, text
@@ -99,3 +106,17 @@ def test_the_page_names_everything(tmp_path):
 def test_the_measured_rate_of_a_clip_counts():
     rows = with_durations(pd.DataFrame([row("a.mp4", clip_fps=3.0), row("b.mp4", clip_fps=None)]), clip_frames=16)
     assert rows["clip_seconds"].tolist() == [5.0, 3.0]
+
+
+def test_clips_dropped_for_their_tracks_count_as_dropped_and_the_worst_are_named():
+    clips = pd.DataFrame([row("a.mp4"), row("b.mp4"), row("c.mp4", "motion")]).drop(columns=list(TRACK_MEASURES))
+    facts = {"clip_id": ["a", "b"], "status": ["kept", "dropped"], "reason": ["", "lost tracks: 3%"]}
+    facts |= {name: [0.5, 0.03] for name in TRACK_MEASURES}
+    rows = with_durations(with_track_facts(clips, pd.DataFrame(facts)), clip_frames=16)
+    assert rows["status"].tolist() == ["kept", "dropped", "dropped"]
+    assert rows["step"].tolist()[1:] == ["tracks", "motion"] and rows["reason"][1] == "lost tracks: 3%"
+    assert split_figures(rows)["funnel"]["tracks"] == split_figures(rows)["kept"] == 1
+    many = pd.DataFrame([row(f"{i}.mp4", seen_last=i / 10, round_trip=i / 100) for i in range(9)])
+    worst = dict(worst_clips(with_durations(many, 16)))
+    assert [clip_id for clip_id, _, _ in worst["share of the points seen in the last frame"]] == list("01234")
+    assert worst["miss of points followed back, share of the frame's height"][0] == ("8", "8.mp4", 0.08)
