@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image
 
 from models.pixels import to_uint8
+from models.sampling.lora_files import copy_as_safetensors
 from models.sampling.pipeline import ImageConductorPipeline
 from models.sampling.saved_model import CHECKPOINT_FILE, copy_personal_files, write_settings
 from models.sampling.settings import Settings
@@ -94,7 +95,7 @@ def assemble(folder: Path, params: Params) -> None:
     personal = {name: lora.weight for name, lora in chosen.personal_loras.items()}
     write_settings(folder, Settings(**video, **params.sampler.model_dump(), personal_loras=personal))
     if chosen.checkpoint:
-        shutil.copyfile(chosen.checkpoint, folder / CHECKPOINT_FILE)
+        copy_as_safetensors(Path(chosen.checkpoint), folder / CHECKPOINT_FILE)
     copy_personal_files(folder, {name: Path(lora.path) for name, lora in chosen.personal_loras.items()})
     if chosen.checkpoint or personal:
         ImageConductorPipeline.from_pretrained(folder)  # files that do not fit fail here, by name

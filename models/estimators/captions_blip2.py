@@ -1,6 +1,5 @@
 """Captions by BLIP-2 (Li et al., 2023)."""
 
-from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 
 from models.estimators import EstimatorUnavailable
+from models.origins.addresses import local_place
 
 
 def load(name: str, model: str) -> "Blip2":
@@ -19,12 +19,11 @@ def load(name: str, model: str) -> "Blip2":
     from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
     on_gpu = torch.cuda.is_available()
-    place, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
-    pinned = {"revision": revision} if revision else {}
     try:
-        processor = Blip2Processor.from_pretrained(place, **pinned)
+        folder = local_place(model)
+        processor = Blip2Processor.from_pretrained(folder)
         network = Blip2ForConditionalGeneration.from_pretrained(
-            place, dtype=torch.float16 if on_gpu else torch.float32, **pinned
+            folder, dtype=torch.float16 if on_gpu else torch.float32
         )
     except (OSError, ValueError, RuntimeError, UnpicklingError) as error:
         raise EstimatorUnavailable(

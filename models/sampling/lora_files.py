@@ -6,14 +6,17 @@ into its second matrix. What a loader makes of alpha then no longer matters.
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from models.errors import UserError
+from models.origins.weights import CheckpointError, read_checkpoint
 
 HEADER = "lora_adapter_metadata"  # where diffusers keeps rank and alpha
 PAIRS = (  # endings of the first and the second matrix of a layer
@@ -40,6 +43,7 @@ OTHER_KINDS = {  # part of a key: what the file is instead
     ".b_norm": "a set of norm weights",
 }
 ALPHA = ".alpha"
+UNET_BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")  # how keys without the name of their network begin
 
 
 class PersonalisationError(UserError):
@@ -47,13 +51,45 @@ class PersonalisationError(UserError):
 
 
 def read_community_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the header's metadata of a `.safetensors` file.
+    """The tensors and the header's metadata of a `.safetensors` file, or the tensors of a `.ckpt` file.
+
+    A `.ckpt` is read by `torch.load(weights_only=True)`, which runs no code of the file.
 
     Raises:
         PersonalisationError: the file is missing, of another kind, damaged, or holds values that are not finite.
     """
-    if path.suffix != ".safetensors":
-        raise PersonalisationError(f"{path}: only .safetensors files are read, others could run code")
+    if path.suffix not in (".safetensors", ".ckpt"):
+        raise PersonalisationError(
+            f"{path}: only .safetensors and .ckpt files are read; save its tensors as .safetensors "
+            "(safetensors.torch.save_file), or take the author's .safetensors file"
+        )
+    state, metadata = _read_ckpt(path) if path.suffix == ".ckpt" else _read_safetensors(path)
+    for key, value in state.items():
+        if value.is_floating_point() and not value.float().isfinite().all():
+            raise PersonalisationError(f"{path}: {key}: holds values that are not finite numbers")
+    return state, metadata
+
+
+def copy_as_safetensors(source: Path, target: Path) -> None:
+    """Copy a community file; a `.ckpt` becomes the `.safetensors` of its tensors.
+
+    Raises:
+        PersonalisationError: see `read_community_file`.
+    """
+    if source.suffix == ".safetensors":
+        shutil.copyfile(source, target)
+    else:
+        save_file({key: value.contiguous() for key, value in read_community_file(source)[0].items()}, target)
+
+
+def _read_ckpt(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        return read_checkpoint(path), {}
+    except CheckpointError as error:
+        raise PersonalisationError(f"{error}; if it holds more than tensors, take a .safetensors file") from None
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, "pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no dict)
@@ -62,14 +98,13 @@ def read_community_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise PersonalisationError(f"{path}: no such file") from None
     except (OSError, SafetensorError) as error:
         raise PersonalisationError(f"{path}: not readable: {error}") from None
-    for key, value in state.items():
-        if value.is_floating_point() and not value.float().isfinite().all():
-            raise PersonalisationError(f"{path}: {key}: holds values that are not finite numbers")
     return state, metadata
 
 
 def read_plain_lora(path: Path) -> dict[str, Tensor]:
     """The matrices of a LoRA file, with the strength of each layer multiplied into its second matrix; no alpha.
+
+    AnimateDiff's domain adapter (`v3_sd15_adapter.ckpt`) names the UNet's layers without a prefix; it gets one.
 
     Raises:
         PersonalisationError: see `read_community_file`; or the file is another kind of adapter, or a matrix lacks its
@@ -80,6 +115,12 @@ def read_plain_lora(path: Path) -> dict[str, Tensor]:
         for part, kind in OTHER_KINDS.items():
             if part in key:
                 raise PersonalisationError(f"{path}: {key}: this is {kind}; only plain LoRA is supported")
+    if of_motion := next((key for key in state if "motion_module" in key), None):
+        raise PersonalisationError(
+            f"{path}: {of_motion}: a LoRA of motion modules (MotionLoRA); strokes and camera moves direct the motion "
+            "here. Use a LoRA of the picture's look"
+        )
+    state = {f"unet.{key}" if key.startswith(UNET_BLOCKS) else key: value for key, value in state.items()}
     settings = _header(path, metadata)
     plain = {key: value for key, value in state.items() if not key.endswith(ALPHA)}
     for key in list(plain):

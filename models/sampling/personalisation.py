@@ -39,7 +39,7 @@ LDM_UNET, LDM_TEXT = "model.diffusion_model.", "cond_stage_model.transformer."
 
 @torch.no_grad()
 def load_checkpoint(path: Path, unet: MotionUNet, text_encoder: CLIPTextModel | None, vae: Codec | None) -> None:
-    """Put the weights of a Stable Diffusion checkpoint in one `.safetensors` file in place of the networks' own.
+    """Put the weights of a Stable Diffusion checkpoint in one file in place of the networks' own.
 
     All of the file is checked before the first weight is replaced.
 

@@ -6,7 +6,6 @@ checkpoint.safetensors personal_loras/<name>.safetensors         (community weig
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from models.modes import LORAS
 from models.networks.foundation import OPTIONAL_PARTS, Foundation
 from models.networks.networks import MotionControlNet
 from models.sampling.adapters import loaded_loras, without_loras
+from models.sampling.lora_files import copy_as_safetensors
 from models.sampling.settings import Settings
 
 FORMAT = 1
@@ -79,7 +79,7 @@ def copy_personal_files(folder: Path, files: Mapping[str, Path]) -> None:
     if files:
         (folder / PERSONAL_FOLDER).mkdir(exist_ok=True)
     for name, file in files.items():
-        shutil.copyfile(file, folder / PERSONAL_FOLDER / f"{name}.safetensors")
+        copy_as_safetensors(file, folder / PERSONAL_FOLDER / f"{name}.safetensors")
 
 
 def write_settings(folder: Path, settings: Settings) -> None:

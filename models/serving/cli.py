@@ -6,6 +6,7 @@ image-conductor import-official --base SD15 --unet unet.ckpt --image-controlnet 
 image-conductor score --videos out/ours out/other --trajectories strokes --mode object --output metrics.json
 image-conductor convert strokes.json tracks.npy --format wan-move
 image-conductor track --video dance.mp4 --output strokes.json
+image-conductor benchmark davis --data DAVIS --output out/davis
 image-conductor studio
 image-conductor study --videos out/ours out/other --trajectories strokes --votes votes.sqlite
 image-conductor votes --votes votes.sqlite
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, get_args
 from models.errors import UserError
 from models.geometry import Size
 from models.modes import LORAS, MODES, Solver
+from models.serving.benchmark_command import add_benchmark
 from models.serving.convert import add_canvas_option, add_convert_options
 from models.serving.fetch_command import add_fetch
 from models.serving.image import read_image
@@ -212,13 +214,13 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="recompute the ControlNet residuals every N steps and reuse them in between; the model's own if left out",
     )
-    make.add_argument("--checkpoint", type=Path, help="a Stable Diffusion 1.5 community checkpoint, .safetensors")
+    make.add_argument("--checkpoint", type=Path, help="a Stable Diffusion 1.5 community checkpoint")
     make.add_argument(
         "--lora",
         action="append",
         default=[],
         metavar="[NAME:]FILE[=WEIGHT]",
-        help="a community LoRA; repeat it for more",
+        help="a community LoRA, .safetensors or .ckpt; repeat it for more",
     )
     make.add_argument("--dtype", choices=DTYPES, default="float32", help="of the networks; default: float32")
     make.add_argument("--offload", action="store_true", help="VAE and text encoder on the GPU only while they work")
@@ -242,6 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     official.add_argument("--config", type=Path, help="JSON with network sizes, where they are not SD 1.5's")
 
     add_fetch(commands)
+    add_benchmark(commands, DTYPES)
     measure = commands.add_parser("score", help="measure how far videos follow their trajectories, by any method")
     measure.set_defaults(run=_score)
     _add_videos(measure)
@@ -279,12 +282,8 @@ def _named_lora(text: str) -> tuple[str, Path, float]:
 
 def _add_videos(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--videos", type=Path, nargs="+", required=True, help="a folder per method, named after it")
-    parser.add_argument(
-        "--trajectories",
-        type=Path,
-        required=True,
-        help="folder of strokes, named like the videos, in any format, see `convert`",
-    )
+    named = "folder of strokes, named like the videos, in any format, see `convert`"
+    parser.add_argument("--trajectories", type=Path, required=True, help=named)
     add_canvas_option(parser)
 
 

@@ -20,13 +20,21 @@ def load_model(address: str, dtype: torch.dtype = torch.float32) -> ImageConduct
     Raises:
         UserError: there is none, or the folder is no saved model.
     """
+    return ImageConductorPipeline.from_pretrained(model_folder(address), dtype)
+
+
+def model_folder(address: str) -> Path:
+    """The folder behind a model's address; see `load_model`.
+
+    Raises:
+        ModelNotFound: there is none.
+    """
     if address.startswith(REGISTRY_SCHEMES):
-        folder = registered_model_folder(address)
-    else:
-        folder = Path(address)
-        if not folder.is_dir():
-            raise ModelNotFound(f"--model: {folder}: no such folder; make one with `make repro`, or give another")
-    return ImageConductorPipeline.from_pretrained(folder, dtype)
+        return registered_model_folder(address)
+    folder = Path(address)
+    if not folder.is_dir():
+        raise ModelNotFound(f"--model: {folder}: no such folder; make one with `make repro`, or give another")
+    return folder
 
 
 def registered_model_folder(address: str) -> Path:

@@ -209,14 +209,54 @@ def test_a_saved_personal_model_is_the_same(tmp_path):
     torch.testing.assert_close(video(loaded, personal_loras=weights), video(pipe, personal_loras=weights))
 
 
+def test_a_checkpoint_may_be_a_ckpt(checkpoint, tmp_path):
+    torch.save({"state_dict": load_file(checkpoint), "global_step": 840000}, tmp_path / "c.ckpt")
+    pipe, other = pipeline(), pipeline()
+    pipe.load_checkpoint(tmp_path / "c.ckpt")
+    other.load_checkpoint(checkpoint)
+    assert torch.equal(video(pipe), video(other))
+
+
+def domain_adapter(path: Path) -> torch.Tensor:
+    """A LoRA on one attention in the layout of v3_sd15_adapter.ckpt; returns its full update."""
+    draw = torch.Generator().manual_seed(0)
+    down, up = torch.randn(2, 32, generator=draw), torch.randn(32, 2, generator=draw)
+    key = ATTENTION.replace(".to_q", ".processor.to_q_lora")
+    torch.save({"state_dict": {f"module.{key}.down.weight": down, f"module.{key}.up.weight": up}}, path)
+    return up @ down
+
+
+def test_animatediffs_domain_adapter_is_added_times_its_weight_and_saved(tmp_path):
+    pipe, reference = pipeline(), pipeline()
+    update = domain_adapter(tmp_path / "v3_sd15_adapter.ckpt")
+    pipe.load_personal_lora(tmp_path / "v3_sd15_adapter.ckpt", "adapter")
+    reference.unet.get_submodule(ATTENTION).weight.data += 0.8 * update
+    torch.testing.assert_close(video(pipe, personal_loras={"adapter": 0.8}), video(reference))
+    pipe.save_pretrained(tmp_path / "model")
+    loaded = ImageConductorPipeline.from_pretrained(tmp_path / "model")
+    torch.testing.assert_close(video(loaded, personal_loras={"adapter": 0.8}), video(reference))
+
+
+def test_animatediffs_motion_lora_is_refused_with_the_reason(tmp_path):
+    place = (
+        "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.processor.to_q_"
+    )
+    torch.save({f"{place}lora.{side}.weight": torch.zeros(2, 2) for side in ("down", "up")}, tmp_path / "v2_lora.ckpt")
+    with pytest.raises(PersonalisationError, match="v2_lora.ckpt: .*a LoRA of motion modules .MotionLoRA."):
+        pipeline().load_personal_lora(tmp_path / "v2_lora.ckpt", "zoom")
+
+
 def test_what_does_not_fit_is_refused_by_name(tmp_path):
     pipe = pipeline()
     (tmp_path / "text.safetensors").write_text("no tensors")
     save_file({"unet.nowhere.lora_A.weight": torch.zeros(2, 4)}, tmp_path / "odd.safetensors")
     with pytest.raises(PersonalisationError, match="none.safetensors: no such file"):
         pipe.load_personal_lora(tmp_path / "none.safetensors", "a")
-    with pytest.raises(PersonalisationError, match="a.ckpt: only .safetensors"):
-        pipe.load_checkpoint(tmp_path / "a.ckpt")
+    with pytest.raises(PersonalisationError, match=r"a.pt: only .safetensors and .ckpt files .* save its tensors as"):
+        pipe.load_checkpoint(tmp_path / "a.pt")
+    torch.save({"state_dict": {}, "code": Path("x")}, tmp_path / "code.ckpt")
+    with pytest.raises(PersonalisationError, match="code.ckpt: not a checkpoint of tensors.*take a .safetensors"):
+        pipe.load_checkpoint(tmp_path / "code.ckpt")
     with pytest.raises(PersonalisationError, match="text.safetensors: not readable"):
         pipe.load_checkpoint(tmp_path / "text.safetensors")
     with pytest.raises(PersonalisationError, match=r"odd.safetensors: no model\.diffusion_model"):
