@@ -162,6 +162,14 @@ def test_a_refusal_of_the_server_and_a_server_that_is_gone_are_said(server):
         RemoteSampler("http://127.0.0.1:1").sample(wish, bad, lambda done, total: None)
 
 
+def test_what_was_changed_on_the_picture_is_said(studio):
+    buffer = io.BytesIO()
+    Image.new("RGBA", (48, 32), (0, 255, 0, 0)).save(buffer, "PNG")
+    clear = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    entry = list(studio.make("me", json.dumps(json.loads(drawing()) | {"image": clear}), FORM))[-1].entry
+    assert "over white" in entry.facts["errors"]
+
+
 def test_cancel_stops_the_sampler_between_two_steps(studio):
     texts = []
     for update in studio.make("me", drawing(), FORM._replace(steps=50)):

@@ -228,4 +228,13 @@ def make_wish(drawing: Drawing, form: Form) -> Wish:
             raise UserError("l_trajs: must be from 0 to 50")
         options["trajectory_guidance_scale"] = float(form.l_trajs)
     negative = form.negative_prompt or ""
-    return Wish(drawing.picture, drawing.trajectories, mode, form.prompt or "", negative, seed, options=options)
+    return Wish(
+        drawing.picture,
+        drawing.trajectories,
+        mode,
+        form.prompt or "",
+        negative,
+        seed,
+        options=options,
+        notes=drawing.notes,
+    )
