@@ -92,8 +92,6 @@ def _generate(options: argparse.Namespace) -> None:
     options.output.write_bytes(video.data)
     cropped = f", cropped {video.cropped}" if video.cropped else ""
     print(f"{options.output}: {video.num_frames} frames of {video.width}x{video.height}, seed {video.seed}{cropped}")
-    for sentence in trajectories.remarks(video.num_frames):
-        print(f"  {sentence}")
     for note in (*notes, *video.notes):
         print(f"note: {note}")
 

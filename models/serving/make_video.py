@@ -49,7 +49,7 @@ class NotFinite(UserError):
 class MadeVideo(NamedTuple):
     """data: the encoded file. cropped: what was cut off the image to fit the frame; empty if nothing was.
 
-    notes: what was done to picture or prompt that their owner may not expect, one sentence each.
+    notes: what was done to picture, strokes or prompt that their owner may not expect, one sentence each.
     """
 
     data: bytes
@@ -95,7 +95,7 @@ def make_video(pipeline: ImageConductorPipeline, wish: Wish, on_step: StepCallba
     encode, mime_type = ENCODERS[wish.output_format]
     count, height, width = frames.shape[:3]
     fps = pipeline.settings.fps
-    notes = (*wish.notes, *cut_prompts(pipeline, wish))
+    notes = (*wish.notes, *wish.trajectories.remarks(count), *cut_prompts(pipeline, wish))
     return MadeVideo(
         encode(frames, fps), mime_type, count, fps, width, height, seed, wish.cropped or result.cropped, notes
     )

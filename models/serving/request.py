@@ -37,10 +37,11 @@ class Request(BaseModel):
 
     image: base64 of a PNG or JPEG. trajectories, camera_trajectories: strokes [[[x, y], ...], ...] in pixels of that
     image, as it is shown; times: one number in 0..1 for each point of `trajectories`; visibility: true or false for
-    each; camera_times: as `times`, for `camera_trajectories`; camera: a move by name instead of `camera_trajectories`,
-    {"move": "zoom_in", "amount": 40}. Where a sampling setting is left out the
-    model's own holds; a `trajectory_guidance_scale` of null is plain classifier-free guidance. Without a `seed` one is
-    drawn; the response tells it. personal_loras: weights of the community LoRAs that the model was registered with.
+    each; frames: how many frames strokes of one point per frame were made for; camera_times: as `times`, for
+    `camera_trajectories`; camera: a move by name instead of `camera_trajectories`, {"move": "zoom_in", "amount": 40}.
+    Where a sampling setting is left out the model's own holds; a `trajectory_guidance_scale` of null is plain
+    classifier-free guidance. Without a `seed` one is drawn; the response tells it. personal_loras: weights of the
+    community LoRAs that the model was registered with.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -54,6 +55,7 @@ class Request(BaseModel):
     times: list[list[float]] | None = None
     visibility: list[list[bool]] | None = None
     camera_times: list[list[float]] | None = None
+    frames: int | None = Field(None, ge=1, le=MAX_POINTS)
     negative_prompt: str | None = Field(None, max_length=2000)
     seed: int | None = Field(None, ge=0, lt=2**63)
     num_inference_steps: int | None = Field(None, ge=1, le=200)
@@ -89,7 +91,7 @@ class Request(BaseModel):
         if self._problem:
             raise RequestError(self._problem)
         _check_weights(self.personal_loras or {})
-        names = ("trajectories", "times", "visibility", "camera_trajectories", "camera_times", "camera")
+        names = ("trajectories", "times", "visibility", "camera_trajectories", "camera_times", "camera", "frames")
         fields = {name: value for name in names if (value := getattr(self, name)) is not None}
         picture = decode_image(self.image, frame, limits.max_pixels)
         trajectories = parse_trajectories({"width": picture.size[0], "height": picture.size[1], **fields})
@@ -112,7 +114,7 @@ class Request(BaseModel):
 class Response(BaseModel):
     """video: base64 of `mime_type`. seconds: spent on it. cropped: what was cut off the image to fit the frame.
 
-    notes: what was done to image or prompt that their owner may not expect, one sentence each.
+    notes: what was done to image, strokes or prompt that their owner may not expect, one sentence each.
     """
 
     video: str

@@ -198,6 +198,8 @@ def test_what_was_done_to_picture_and_prompt_is_said(client):
 
     assert any("over white" in note for note in notes)
     assert any(note.startswith("prompt: cut") for note in notes)
+    resampled = answer(client, trajectories=[[[4, 4], [9, 6], [16, 8]]], frames=81)["notes"]
+    assert resampled == ["strokes of 81 frames were resampled in time to 3"]
     assert answer(client)["notes"] == []
 
 

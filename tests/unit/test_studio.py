@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from models.serving.studio.drawing import read_drawing, with_strokes
 from models.serving.studio.estimate import warped_frames
 from models.serving.studio.history import History
 from models.serving.studio.importing import strokes_of_files
-from models.serving.studio.sampler import LocalSampler
-from models.serving.studio.work import EQ_5, PLAIN, SOLVER_OF_MODEL, Form, Studio
+from models.serving.studio.recipe import as_request
+from models.serving.studio.sampler import LocalSampler, RemoteSampler
+from models.serving.studio.work import EQ_5, PLAIN, SOLVER_OF_MODEL, Form, Studio, make_wish
 from tests.unit.tiny import pipeline
 
 FORM = Form("a lake", "", "follow the drawing", 5, True, 2, SOLVER_OF_MODEL, None, PLAIN, 1.1)
@@ -96,6 +98,76 @@ def test_a_request_to_a_scoring_server_gives_the_same_video(studio):
     entry = list(studio.make("me", drawing(), FORM))[-1].entry
     (record,) = json.loads((entry.folder / "request.json").read_text())["inputs"]
     assert make_video(pipeline(), Request(**record).wish((24, 16), Limits())).data == entry.video.read_bytes()
+
+
+@pytest.fixture
+def server():
+    """The address of a server that answers as a scoring server does, with the tiny model."""
+    from models.serving.limits import Limits
+    from models.serving.make_video import make_video
+    from models.serving.request import Request
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            (record,) = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["inputs"]
+            try:
+                facts = make_video(network, Request(**record).wish((24, 16), Limits()))._asdict()
+                facts["video"] = base64.b64encode(facts.pop("data")).decode()
+                status, body = 200, {"predictions": [facts]}
+            except UserError as error:
+                status, body = 400, {"error_code": "INVALID_PARAMETER_VALUE", "message": f"inputs[0].{error}"}
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_):
+            pass
+
+    network = pipeline()
+    running = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{running.server_port}"
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+def test_a_running_server_makes_the_same_video(studio, server, tmp_path):
+    remote = Studio(RemoteSampler(server), History(tmp_path / "remote", 10**9), "model", server)
+    updates = list(remote.make("me", drawing(frames=81), FORM))
+    assert "The server is working" in [update.text for update in updates]
+    here = list(studio.make("me", drawing(frames=81), FORM))[-1].entry
+    there = updates[-1].entry
+    assert there.video.read_bytes() == here.video.read_bytes()
+    for entry in (here, there):
+        assert "Note: strokes of 81 frames were resampled in time to 3." in entry.facts["errors"]
+
+
+def test_a_setting_that_a_server_does_not_take_is_said_so(studio, server, tmp_path):
+    remote = Studio(RemoteSampler(server), History(tmp_path / "remote", 10**9), "model", server)
+    with pytest.raises(UserError, match="solver: a scoring server samples with the solver of its model"):
+        list(remote.make("me", drawing(), FORM._replace(solver="dpmsolver++")))
+    recipe = list(studio.make("me", drawing(), FORM._replace(solver="dpmsolver++")))[-1].entry.facts["recipes"][2]
+    assert recipe.startswith("# The server takes the solver of its model. This video was made with dpmsolver++.\ncurl")
+
+
+def test_a_refusal_of_the_server_and_a_server_that_is_gone_are_said(server):
+    checked = read_drawing(drawing())
+    wish = make_wish(checked, FORM)
+    bad = as_request(checked, wish) | {"seed": -1}
+    with pytest.raises(UserError, match=r"inputs\[0\].seed: "):
+        RemoteSampler(server).sample(wish, bad, lambda done, total: None)
+    with pytest.raises(UserError, match="no video came back"):
+        RemoteSampler("http://127.0.0.1:1").sample(wish, bad, lambda done, total: None)
+
+
+def test_what_was_changed_on_the_picture_is_said(studio):
+    buffer = io.BytesIO()
+    Image.new("RGBA", (48, 32), (0, 255, 0, 0)).save(buffer, "PNG")
+    clear = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    entry = list(studio.make("me", json.dumps(json.loads(drawing()) | {"image": clear}), FORM))[-1].entry
+    assert "over white" in entry.facts["errors"]
 
 
 def test_cancel_stops_the_sampler_between_two_steps(studio):

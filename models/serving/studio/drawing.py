@@ -12,6 +12,7 @@ from PIL import Image
 
 from models.errors import UserError
 from models.modes import Mode
+from models.sampling.picture import SeenPicture
 from models.serving.image import MAX_IMAGE_BYTES, decode_whole_image
 from models.serving.limits import Limits
 from models.strokes.stroke import Stroke, Trajectories
@@ -27,7 +28,7 @@ class DrawingError(UserError):
 @dataclass(frozen=True)
 class Drawing:
     """picture and the bytes and suffix of its file; trajectories in its pixels; mode that follows from what is drawn;
-    text: the editor's value, which opens the drawing again."""
+    text: the editor's value, which opens the drawing again; notes: what was changed on the picture."""
 
     picture: Image.Image
     picture_bytes: bytes
@@ -35,6 +36,7 @@ class Drawing:
     trajectories: Trajectories
     mode: Mode
     text: str
+    notes: tuple[str, ...] = ()
 
 
 def read_drawing(text: str | None) -> Drawing:
@@ -44,17 +46,18 @@ def read_drawing(text: str | None) -> Drawing:
         UserError: no picture, no stroke, or one of them is refused. The message names the field.
     """
     value = _object(text)
-    picture, data, suffix = read_picture(value)
+    seen, data, suffix = read_picture(value)
+    picture = seen.image
     file = value.get("file")
     if not isinstance(file, dict) or not (file.get("trajectories") or file.get("camera_trajectories")):
         raise DrawingError("strokes: draw at least one on the picture")
     drawn = parse_trajectories({**file, "width": picture.width, "height": picture.height})
     mode: Mode = "both" if drawn.strokes and drawn.camera_strokes else "camera" if drawn.camera_strokes else "object"
     kept = {key: value.get(key) for key in KEYS}
-    return Drawing(picture, data, suffix, drawn, mode, json.dumps(kept))
+    return Drawing(picture, data, suffix, drawn, mode, json.dumps(kept), seen.notes)
 
 
-def read_picture(value: dict[str, Any]) -> tuple[Image.Image, bytes, str]:
+def read_picture(value: dict[str, Any]) -> tuple[SeenPicture, bytes, str]:
     """Picture, its file's bytes and suffix, of the editor's data URL.
 
     Raises:
@@ -65,13 +68,13 @@ def read_picture(value: dict[str, Any]) -> tuple[Image.Image, bytes, str]:
         raise DrawingError("picture: drop, paste or choose one")
     if len(content) > MAX_IMAGE_BYTES * 4 // 3:
         raise DrawingError(f"picture: larger than {MAX_IMAGE_BYTES // 2**20} MB")
-    picture = decode_whole_image(content, Limits().max_pixels).image
+    picture = decode_whole_image(content, Limits().max_pixels)
     return picture, base64.b64decode(content), ".png" if head.startswith("data:image/png") else ".jpg"
 
 
 def canvas_of(text: str | None) -> tuple[int, int]:
     """Width and height of the editor's picture. Raises UserError if there is none."""
-    return read_picture(_object(text))[0].size
+    return read_picture(_object(text))[0].image.size
 
 
 def with_strokes(text: str | None, drawn: Trajectories) -> str:

@@ -21,7 +21,7 @@ REQUEST_OPTIONS = ("num_inference_steps", "guidance_scale", "trajectory_guidance
 def as_request(drawing: Drawing, wish: Wish) -> dict[str, Any]:
     """The wish as a scoring server takes it."""
     strokes = as_object(drawing.trajectories)
-    kept = {key: value for key, value in strokes.items() if key not in ("width", "height", "frames")}
+    kept = {key: value for key, value in strokes.items() if key not in ("width", "height")}
     options = {name: value for name, value in wish.options.items() if name in REQUEST_OPTIONS}
     return {
         "image": base64.b64encode(drawing.picture_bytes).decode(),
@@ -75,12 +75,14 @@ def as_python(wish: Wish, folder: Path, picture: Path, model: str) -> str:
     )
 
 
-def as_curl(folder: Path, url: str) -> str:
-    """The same as a request to a scoring server; the solver there is the model's own."""
+def as_curl(wish: Wish, folder: Path, url: str) -> str:
+    """The same as a request to a scoring server. A solver is no field of a request: a comment says so if one is set."""
     body = shlex.quote(f"@{folder / 'request.json'}")
     decode = "import base64, json, sys; "
     decode += "sys.stdout.buffer.write(base64.b64decode(json.load(sys.stdin)['predictions'][0]['video']))"
+    solver = wish.options.get("solver")
+    comment = f"# The server takes the solver of its model. This video was made with {solver}.\n" if solver else ""
     return (
-        f"curl -s {shlex.quote(url + '/invocations')} -H 'Content-Type: application/json' -d {body} \\\n"
+        f"{comment}curl -s {shlex.quote(url + '/invocations')} -H 'Content-Type: application/json' -d {body} \\\n"
         f'  | python -c "{decode}" > video.mp4'
     )

@@ -93,6 +93,8 @@ class RemoteSampler:
         return f"Videos are made by {self._url}"
 
     def sample(self, wish: Wish, request: dict[str, Any], on_step: OnStep) -> MadeVideo:
+        if "solver" in wish.options:
+            raise SamplerError("solver: a scoring server samples with the solver of its model; choose that one")
         body = json.dumps({"inputs": [request]}).encode()
         call = urllib.request.Request(f"{self._url}/invocations", body, {"Content-Type": "application/json"})
         on_step(0, 0)

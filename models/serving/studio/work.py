@@ -144,11 +144,12 @@ class Studio:
         measured = measure_video(entry.frames(), drawing.trajectories, wish.mode)
         np.savez(entry.folder / "tracks.npz", wanted=measured.wanted, found=measured.found)
         notes = [f"Cropped to the model's frame: {video.cropped}."] if video.cropped else []
+        notes += [f"Note: {note}." for note in video.notes]
         facts["errors"] = "\n\n".join([errors_as_markdown(measured.errors), *notes])
         facts["recipes"] = [
             as_command(wish, entry.folder, entry.picture, self._model),
             as_python(wish, entry.folder, entry.picture, self._model),
-            as_curl(entry.folder, self._endpoint),
+            as_curl(wish, entry.folder, self._endpoint),
         ]
         return self.history.rewrite(entry, facts)
 
@@ -227,4 +228,13 @@ def make_wish(drawing: Drawing, form: Form) -> Wish:
             raise UserError("l_trajs: must be from 0 to 50")
         options["trajectory_guidance_scale"] = float(form.l_trajs)
     negative = form.negative_prompt or ""
-    return Wish(drawing.picture, drawing.trajectories, mode, form.prompt or "", negative, seed, options=options)
+    return Wish(
+        drawing.picture,
+        drawing.trajectories,
+        mode,
+        form.prompt or "",
+        negative,
+        seed,
+        options=options,
+        notes=drawing.notes,
+    )
