@@ -87,8 +87,8 @@ def stand_ins(params: Params) -> ExitStack:
         (clips, "load_estimator", lambda *_, **__: None),
         (clips.write, "encode_mp4", lambda *_: b"clip"),
         (tracks, "load_estimator", lambda *_, **__: lambda *__: track),
-        (tracks.read, "read_video", lambda path: (pixels, 8.0)),
-        (latents, "read_video", lambda path: (pixels, 8.0)),
+        (tracks, "read_clip", lambda path: pixels),
+        (latents, "read_clip", lambda path: pixels),
         (latents, "_encoders", lambda *_: encoders),
     ]
     stack = ExitStack()

@@ -9,9 +9,9 @@ from typing import Any
 
 from models.curation.captioning import describe_clip
 from models.estimators import load_estimator
-from models.video.read import read_video
+from stages.data.arrays import read_clip
 from stages.data.items import recipe, remove_leftovers
-from stages.data.paths import captions_file, clips_folder
+from stages.data.paths import captions_file, clip_videos
 from stages.data.tables import CAPTIONS, read_clips, read_manifest, read_table, recipe_of_table, write_table
 from stages.params import CaptionsParams, Params, Split
 from stages.run.code import code_of
@@ -45,8 +45,8 @@ def run(split: Split, params: Params) -> None:
         described = _described_before(path, settings.model) if recipe_of_table(path) == made_by else {}
         without = [clip_id for clip_id, row in rows.items() if not row["caption"]]
         rows |= {clip_id: described[clip_id] for clip_id in without if clip_id in described}
-        folder = clips_folder(split)
-        items = [CaptionJob(i, folder / f"{i}.mp4", settings) for i in without if i not in described]
+        videos = clip_videos(split)
+        items = [CaptionJob(i, videos.path(i), settings) for i in without if i not in described]
         results = map_items(describe, items, params.compute, f"captions@{split}", _crashed, one_per_accelerator=True)
         for count, row in enumerate(results, start=1):
             rows[row["clip_id"]] = row
@@ -58,7 +58,7 @@ def run(split: Split, params: Params) -> None:
 def describe(item: CaptionJob) -> dict[str, Any]:
     """Describe a clip with the model; return its row."""
     captioner = load_estimator("captions", item.settings.estimator, model=item.settings.model)
-    caption = describe_clip(read_video(item.file)[0], captioner)
+    caption = describe_clip(read_clip(item.file), captioner)
     return _row(item.clip_id, caption, item.settings.model if caption else "none")
 
 

@@ -1,19 +1,19 @@
-"""Raw videos -> clips (Sec 2.2, steps 2 to 4): data/clips/<split>/*.mp4 and clips.parquet, one row per raw video.
+"""Raw videos -> clips (Sec 2.2, steps 2 to 4): data/clips/<split> with clips.parquet, one row per raw video.
 
     python -m stages.clips --split mixed
 
-Every clip is measured once, in `measured/<id of its video>.json`, which has an entry for each clip of the video. Which
-of them are kept depends on the whole split and on thresholds, so the others wait in `dropped/` and come back, without
-being made again, when videos or thresholds change.
-Where the source gives the camera's poses, `poses/<clip_id>.npz` has those of the clip's frames.
+Beside the table are folders of items. `videos` has every clip that was made, <clip_id>.mp4. `measured` has a file for
+each raw video, with an entry for each of its clips. Where the source gives the camera's poses, `poses` has those of a
+clip's frames. Which clips are kept depends on the whole split and on thresholds, and only the table says it. So when
+videos or thresholds change, no clip is made again.
 """
 
 import json
-import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,8 +26,9 @@ from models.curation.subset import subset_of
 from models.estimators import load_estimator
 from models.video import write
 from stages.data.arrays import write_poses
-from stages.data.items import ItemFolder, item_id, recipe, remove_leftovers, write_atomically
-from stages.data.paths import clips_folder, poses_folder, videos_folder
+from stages.data.items import item_id, recipe, write_atomically
+from stages.data.paths import clip_videos, clips_folder, measures_folder, poses_folder, videos_folder
+from stages.data.shards import ShardedItems, read_item
 from stages.data.tables import CLIPS, read_manifest, write_table
 from stages.params import ClipsParams, Params, Split
 from stages.run.code import code_of
@@ -44,8 +45,7 @@ class ClipJob:
     file: Path
     poses: Path | None
     span: tuple[float, float] | None
-    folder: Path
-    posed: ItemFolder
+    folders: "Folders"
     settings: ClipSettings
     scenes: Scenes
     fps: float
@@ -53,6 +53,14 @@ class ClipJob:
     flow: str
     flow_options: dict[str, Any]
     seed: int
+
+
+class Folders(NamedTuple):
+    """What is written item by item: the clips, their cameras' poses, and what was measured of each raw video."""
+
+    videos: ShardedItems
+    posed: ShardedItems
+    measured: ShardedItems
 
 
 @dataclass(frozen=True)
@@ -65,33 +73,33 @@ class Entry:
 
 
 def run(split: Split, params: Params) -> None:
-    folder, posed, manifest = clips_folder(split), poses_folder(split), read_manifest(split)
+    folder, manifest = clips_folder(split), read_manifest(split)
+    folders = Folders(clip_videos(split), poses_folder(split), measures_folder(split))
+    videos, posed, measured = folders
     made_by = _recipe(params)
     manifest["item"] = [
         item_id(made_by, row.content or row.video, row.start, row.end, row.poses) for row in _rows(manifest)
     ]
-    items = {row.item: _job(row, split, params, posed) for row in _rows(manifest) if row.file}
-    measured, kept, dropped = ItemFolder(folder / "measured", ".json"), *_clip_folders(folder)
-    for place in (kept, dropped, posed):
-        place.folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(place.folder)
-    missing = measured.prepare(items, made_by)
-    for item in items.keys() - set(missing):
-        made_before = [entry.clip_id for entry in _read(measured, item) if not entry.dropped]
-        if not all(
-            (kept.has(clip_id) or dropped.has(clip_id)) and (posed.has(clip_id) or not items[item].poses)
-            for clip_id in made_before
-        ):
-            missing.append(item)
+    items = {row.item: _job(row, split, params, folders) for row in _rows(manifest) if row.file}
+    _remove_older_layout(folder)
+    unmeasured = set(measured.prepare(items, made_by))
+    found = {item: _read(measured, item) for item in items if item not in unmeasured}
+    made_before = [entry.clip_id for of_video in found.values() for entry in of_video if not entry.dropped]
+    lost = {*videos.prepare(made_before, made_by)}
+    lost_poses = {*posed.prepare(made_before, made_by)}
+    missing = [
+        item
+        for item, job in items.items()
+        if item in unmeasured
+        or any(e.clip_id in lost or (job.poses and e.clip_id in lost_poses) for e in found[item] if not e.dropped)
+    ]
     neural = params.is_neural("flow")
     for _ in map_items(make_clips, [items[i] for i in missing], params.compute, f"clips@{split}", _crashed, neural):
         pass
 
-    found = {item: _read(measured, item) for item in items}
+    again = set(missing)
+    found = {item: _read(measured, item) if item in again else found[item] for item in items}
     entries = {entry.clip_id: entry for of_video in found.values() for entry in of_video}
-    for place in (kept, dropped, posed):
-        for stale in place.ids() - entries.keys():
-            place.path(stale).unlink()
     made = {clip_id: entry.facts for clip_id, entry in entries.items() if not entry.dropped}
     reasons: Reasons = {clip_id: entry.dropped for clip_id, entry in entries.items() if entry.dropped}
     sources = {
@@ -101,23 +109,21 @@ def run(split: Split, params: Params) -> None:
     }
     rules = _rules(split, params)
     unwanted = select(made, sources, rules)
-    for clip_id in made:
-        source, target = (kept, dropped) if clip_id in unwanted else (dropped, kept)
-        if source.has(clip_id):
-            os.replace(source.path(clip_id), target.path(clip_id))
+    videos.pack(made)
+    posed.pack(made)
+    measured.pack(items)
     rows = _table(manifest, found, reasons | unwanted, rules, params.clips)
     write_table(folder / "clips.parquet", rows, CLIPS)
 
 
-def _job(row: Any, split: Split, params: Params, posed: ItemFolder) -> ClipJob:
+def _job(row: Any, split: Split, params: Params, folders: Folders) -> ClipJob:
     return ClipJob(
         row.item,
         row.content,
         videos_folder(split) / row.file,
         videos_folder(split) / row.poses if row.poses else None,
         None if row.start is None else (row.start, row.end),
-        clips_folder(split),
-        posed,
+        folders,
         _settings(params),
         params.clips.scenes,
         params.video.fps,
@@ -140,16 +146,15 @@ def make_clips(item: ClipJob) -> None:
         item.scenes,
         item.span,
     )
-    kept, _ = _clip_folders(item.folder)
     named = {}
     for result in results:
         clip_id = item.item if item.scenes == "longest" else item_id(item.item, result.facts.scene_start)
         named[clip_id] = result
         if isinstance(result, Clip):
-            write_atomically(kept.path(clip_id), write.encode_mp4(result.frames, result.fps or item.fps))
+            write_atomically(item.folders.videos.path(clip_id), write.encode_mp4(result.frames, result.fps or item.fps))
             if item.poses:
                 _, path = poses.parse_camera_file(item.poses.read_text(encoding="utf-8"))
-                write_poses(item.posed.path(clip_id), *poses.poses_at(path, result.times, result.view))
+                write_poses(item.folders.posed.path(clip_id), *poses.poses_at(path, result.times, result.view))
     _write_measured(item, named)
 
 
@@ -164,18 +169,17 @@ def _write_measured(item: ClipJob, results: Mapping[str, Clip | Dropped]) -> Non
         | ({"step": result.step, "reason": result.reason} if isinstance(result, Dropped) else {})
         for clip_id, result in results.items()
     ]
-    path = ItemFolder(item.folder / "measured", ".json").path(item.item)
-    write_atomically(path, (json.dumps(entries) + "\n").encode())
+    write_atomically(item.folders.measured.path(item.item), (json.dumps(entries) + "\n").encode())
 
 
-def _read(measured: ItemFolder, item: str) -> list[Entry]:
+def _read(measured: ShardedItems, item: str) -> list[Entry]:
     return [
         Entry(
             entry["clip_id"],
             Facts(**entry["facts"]),
             (entry["step"], entry["reason"]) if "reason" in entry else None,
         )
-        for entry in json.loads(measured.path(item).read_text(encoding="utf-8"))
+        for entry in json.loads(read_item(measured.path(item)))
     ]
 
 
@@ -232,9 +236,11 @@ def _recipe(params: Params) -> str:
     )
 
 
-def _clip_folders(folder: Path) -> tuple[ItemFolder, ItemFolder]:
-    """Where the clips that are kept lie, and those that are not."""
-    return ItemFolder(folder, ".mp4"), ItemFolder(folder / "dropped", ".mp4")
+def _remove_older_layout(folder: Path) -> None:
+    """Delete what versions left that had one file for each clip; the clips are made again."""
+    for path in folder.glob("*.mp4"):
+        path.unlink()
+    shutil.rmtree(folder / "dropped", ignore_errors=True)
 
 
 def _rows(manifest: pd.DataFrame) -> Iterator[Any]:

@@ -24,11 +24,10 @@ from models.curation.report import (
     worst_clips,
     write_curation_report,
 )
-from models.video.read import read_video
-from stages.data.arrays import read_draws, read_tracks
+from stages.data.arrays import read_clip, read_draws, read_tracks
 from stages.data.curated import curated_clips
 from stages.data.items import write_atomically
-from stages.data.paths import clips_folder
+from stages.data.paths import clip_videos
 from stages.data.tables import read_clips, read_track_facts
 from stages.params import SPLITS, Params, Split
 from stages.run.command import run_stage
@@ -59,26 +58,23 @@ def run(params: Params) -> None:
 
 def draw_split(split: Split, rows: pd.DataFrame, params: Params) -> Pictures:
     """Draw the pictures of a split below REPORT, of clips spread over the motion scores."""
-    settings, folder = params.curation_report, clips_folder(split)
+    settings, videos = params.curation_report, clip_videos(split)
     kept = _spread(rows[rows["status"] == "kept"], settings.sheets)
-    waiting = rows[
-        (rows["status"] == "dropped") & rows["clip_id"].map(lambda i: (folder / f"dropped/{i}.mp4").exists())
-    ]
+    waiting = rows[(rows["status"] == "dropped") & rows["clip_id"].isin(videos.ids())]
     examples = _spread(kept, settings.examples)
     parts = {clip.clip_id: clip for clip in curated_clips(split)} if len(examples) else {}
     tracks, draws = [], []
     for row in examples.itertuples():
         clip = parts[row.clip_id]
-        frames, points, visibility = read_video(clip.video)[0], *read_tracks(clip.tracks)
+        frames, points, visibility = read_clip(clip.video), *read_tracks(clip.tracks)
         sheet = pictures.tracks_sheet(frames, points, visibility)
         tracks.append(_save(sheet, f"{split}-tracks-{row.clip_id}.jpg", [row.video, f"camera: {row.camera}"]))
         drawn = pictures.draws_sheet(frames[0], points, visibility, read_draws(clip.draws))
         draws.append(_save(drawn, f"{split}-draws-{row.clip_id}.jpg", [row.video, clip.caption]))
     return Pictures(
-        kept=[_strip(split, row, folder / f"{row.clip_id}.mp4") for row in kept.itertuples()],
+        kept=[_strip(split, row, videos.path(row.clip_id)) for row in kept.itertuples()],
         dropped=[
-            _strip(split, row, folder / f"dropped/{row.clip_id}.mp4")
-            for row in _spread(waiting, settings.sheets).itertuples()
+            _strip(split, row, videos.path(row.clip_id)) for row in _spread(waiting, settings.sheets).itertuples()
         ],
         tracks=tracks,
         draws=draws,
@@ -94,7 +90,7 @@ def _spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
 def _strip(split: Split, row: Any, video: Path) -> CaptionedPicture:
     measures = f"motion {row.motion_score:.0f}, camera: {row.camera}, interval {row.interval}"
     lines = [row.video, measures, row.treatment or "", row.reason]
-    return _save(pictures.strip(read_video(video)[0]), f"{split}-{row.clip_id}.jpg", lines)
+    return _save(pictures.strip(read_clip(video)), f"{split}-{row.clip_id}.jpg", lines)
 
 
 def _save(image: Image.Image, name: str, lines: list[str]) -> CaptionedPicture:

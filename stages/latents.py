@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 
 from models.networks.foundation import Encoders
-from models.video.read import read_video
+from stages.data.arrays import read_clip
 from stages.data.curated import CuratedClip, curated_clips
 from stages.data.items import content_hash, recipe, write_atomically
 from stages.data.paths import FOUNDATION, latents_folder
@@ -59,7 +59,7 @@ def write_latents(job: LatentJob) -> None:
 
 def encode_clip(clip: CuratedClip, encoders: Encoders, batch_size: int) -> bytes:
     """The safetensors file of one clip, with the caption as metadata; `batch_size` frames are encoded at once."""
-    frames = torch.from_numpy(read_video(clip.video)[0]).permute(0, 3, 1, 2) / 255
+    frames = torch.from_numpy(read_clip(clip.video)).permute(0, 3, 1, 2) / 255
     parts = [encoders.encode_images(part) for part in frames.split(batch_size)]
     data = {
         "latents": torch.cat(parts).half().cpu().contiguous(),

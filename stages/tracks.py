@@ -14,10 +14,9 @@ from typing import Any
 from models import geometry
 from models.curation.track_facts import TrackFacts, TrackLimits, measure_tracks, why_unusable
 from models.estimators import load_estimator
-from models.video import read
-from stages.data.arrays import write_tracks
+from stages.data.arrays import read_clip, write_tracks
 from stages.data.items import recipe
-from stages.data.paths import clips_folder, tracks_file, tracks_folder
+from stages.data.paths import clip_videos, tracks_file, tracks_folder
 from stages.data.tables import TRACKS, read_clips, read_table, recipe_of_table, write_table
 from stages.params import Params, Split
 from stages.run.code import code_of
@@ -41,7 +40,7 @@ class TrackJob:
 
 
 def run(split: Split, params: Params) -> None:
-    settings, folder = params.tracks, tracks_folder(split)
+    settings, folder, videos = params.tracks, tracks_folder(split), clip_videos(split)
     made_by = recipe(code_of(track_clip, params), tracks=settings.model_dump(exclude={"limits"}))
     kept = list(read_clips(split).query("status == 'kept'")["clip_id"])
     missing = folder.prepare(kept, made_by)
@@ -49,7 +48,7 @@ def run(split: Split, params: Params) -> None:
     measured = {clip_id: before[clip_id] for clip_id in set(kept) - set(missing) if clip_id in before}
     how = settings.estimator, settings.options(), settings.grid, settings.round_trip
     items = [
-        TrackJob(clip_id, clips_folder(split) / f"{clip_id}.mp4", folder.path(clip_id), *how)
+        TrackJob(clip_id, videos.path(clip_id), folder.path(clip_id), *how)
         for clip_id in kept
         if clip_id not in measured
     ]
@@ -67,7 +66,7 @@ def run(split: Split, params: Params) -> None:
 def track_clip(item: TrackJob) -> tuple[str, TrackFacts]:
     """Follow the grid of points through a clip and write their tracks; return how good they are."""
     track = load_estimator("tracks", item.estimator, **item.options)
-    frames, _ = read.read_video(item.clip)
+    frames = read_clip(item.clip)
     height, width = frames.shape[1:3]
     tracks, visibility = track(frames, geometry.point_grid(width, height, item.grid))
     write_tracks(item.output, tracks, visibility)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +33,8 @@ _DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "file"}
 _waiting: dict[int, float] = {}  # thread -> since when it waits for FFmpeg
 
 InputContainer = av.container.InputContainer
+Video = str | Path | bytes
+"""Where a video is read from: a path, or the bytes of a file."""
 
 
 class UnreadableVideo(ValueError):
@@ -67,21 +70,18 @@ def longest_wait() -> float:
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def opened(video: Video) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container, and the stream that is its film. Raises UnreadableVideo, also from within the block."""
-    path = Path(path)
-    if not path.is_file():
-        raise UnreadableVideo("file not found")
-    if path.stat().st_size == 0:
-        raise UnreadableVideo("file is empty")
     try:
-        with path.open("rb") as file:
-            if PLAYLIST.match(file.read(1024)):
-                raise UnreadableVideo("a playlist, not a video")
-        with _container(path) as container:
+        start = _first_bytes(video)
+        if not start:
+            raise UnreadableVideo("file is empty")
+        if PLAYLIST.match(start):
+            raise UnreadableVideo("a playlist, not a video")
+        with _container(video) as container:
             if NOT_VIDEO & set(container.format.name.split(",")) or container.format.name.endswith("_pipe"):
                 raise UnreadableVideo(f"not a video (read as {container.format.name})")
-            stream = _film(container, path)
+            stream = _film(container, video)
             check_size(stream.codec_context.width, stream.codec_context.height)
             stream.codec_context.thread_count = 1
             yield container, stream
@@ -201,12 +201,22 @@ def _check_progress(last: float, count: int) -> None:
         raise UnreadableVideo(f"no frame within {STALLED:.0f} seconds after frame {count}")
 
 
-def _container(path: Path) -> InputContainer:
+def _first_bytes(video: Video) -> bytes:
+    if isinstance(video, bytes):
+        return video[:1024]
+    if not Path(video).is_file():
+        raise UnreadableVideo("file not found")
+    with Path(video).open("rb") as file:
+        return file.read(1024)
+
+
+def _container(video: Video) -> InputContainer:
     with waiting():
-        return av.open(str(path), options=_DECODER_OPTIONS, metadata_errors="replace", timeout=STALLED)
+        file = BytesIO(video) if isinstance(video, bytes) else str(video)
+        return av.open(file, options=_DECODER_OPTIONS, metadata_errors="replace", timeout=STALLED)
 
 
-def _film(container: InputContainer, path: Path) -> VideoStream:
+def _film(container: InputContainer, video: Video) -> VideoStream:
     """The stream that a player shows: no cover, preview or still picture; the default one; else the longest, largest.
 
     Raises:
@@ -222,7 +232,7 @@ def _film(container: InputContainer, path: Path) -> VideoStream:
     pictures = {stream.index for stream in streams if stream.disposition & _PICTURES or stream.frames == 1}
     films = [stream for stream in streams if stream.index not in pictures] or streams
     if len(films) > 1 and any(not stream.frames for stream in films):
-        single = _single_packets(path, [stream.index for stream in films])
+        single = _single_packets(video, [stream.index for stream in films])
         films = [stream for stream in films if stream.index not in single] or films
     longest = max(_seconds(stream) for stream in films)
     return max(
@@ -236,10 +246,10 @@ def _film(container: InputContainer, path: Path) -> VideoStream:
     )
 
 
-def _single_packets(path: Path, streams: list[int]) -> set[int]:
+def _single_packets(video: Video, streams: list[int]) -> set[int]:
     """Those of the streams that have no second packet when another one has PROBED_PACKETS."""
     counts = dict.fromkeys(streams, 0)
-    with _container(path) as container:
+    with _container(video) as container:
         for packet in packets_of(container, *(container.streams[index] for index in streams)):
             counts[packet.stream_index] += bool(packet.size)
             if counts[packet.stream_index] >= PROBED_PACKETS:

@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from math import nan
-from pathlib import Path
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -17,6 +16,7 @@ from models.video.decode import (
     InputContainer,
     Noticed,
     UnreadableVideo,
+    Video,
     decoded,
     opened,
     packets_of,
@@ -70,13 +70,13 @@ class VideoInfo:
     source: SourceFacts
 
 
-def read_info(path: str | Path) -> VideoInfo:
+def read_info(video: Video) -> VideoInfo:
     """Describe a video by its first frame.
 
     Raises:
         UnreadableVideo: no frame can be read.
     """
-    with opened(path) as (container, stream):
+    with opened(video) as (container, stream):
         frame = next(whole_frames(container, stream, Noticed()), None)
         if frame is None:
             raise UnreadableVideo("holds no frame")
@@ -85,12 +85,12 @@ def read_info(path: str | Path) -> VideoInfo:
         rate, tick, first = float(stream.average_rate or 0), float(frame.time_base or nan), frame.pts or 0
     plausible = PLAUSIBLE_RATE[0] <= rate <= PLAUSIBLE_RATE[1]
     if not plausible:
-        rate = _packet_rate(path)
+        rate = _packet_rate(video)
     return VideoInfo(width, height, rate, tick, first, not plausible and rate > 0, source)
 
 
 def read_frames(
-    path: str | Path,
+    video: Video,
     size: Size | None = None,
     indices: Sequence[int] | None = None,
     span: tuple[float, float] | None = None,
@@ -108,7 +108,7 @@ def read_frames(
         UnreadableVideo: the file is no video, is damaged or truncated, or its frames are larger than `MAX_PIXELS`.
     """
     wanted = None if indices is None else set(indices)
-    with opened(path) as (container, stream):
+    with opened(video) as (container, stream):
         for index, frame in enumerate(deinterlaced(_spanned_frames(container, stream, span, noticed))):
             if size is None:
                 size = display_size(frame, stream)
@@ -119,20 +119,20 @@ def read_frames(
 
 
 def read_stamped_frames(
-    path: str | Path, size: Size, span: tuple[float, float] | None = None, noticed: Noticed | None = None
+    video: Video, size: Size, span: tuple[float, float] | None = None, noticed: Noticed | None = None
 ) -> Iterator[tuple[np.ndarray, int | None]]:
     """Like `read_frames`, each frame with its time stamp, for `read_chosen_frames`.
 
     At half the height or less two fields are not told apart: their mean is what a deinterlaced frame looks like.
     """
-    with opened(path) as (container, stream):
+    with opened(video) as (container, stream):
         frames = _spanned_frames(container, stream, span, noticed)
         for frame in frames if 2 * size[1] <= stream.codec_context.height else deinterlaced(frames):
             yield upright(frame, size), frame.pts
 
 
 def read_chosen_frames(
-    path: str | Path,
+    video: Video,
     size: Size,
     indices: Sequence[int],
     stamps: Sequence[int | None],
@@ -157,23 +157,23 @@ def read_chosen_frames(
     if len(numbers) == len(stamps) and all(a < b for a, b in pairwise(numbers)):
         neighbour = numbers[max(0, indices[0] - 1)] if noticed and noticed.interlaced else None
         with suppress(UnreadableVideo):  # after a jump; from the start it may well be read
-            frames = _sought_frames(path, size, wanted, neighbour)
+            frames = _sought_frames(video, size, wanted, neighbour)
             if len(frames) == len(wanted):
                 return np.stack(frames)
-    return np.stack(list(read_frames(path, size, indices, span, noticed and Noticed())))
+    return np.stack(list(read_frames(video, size, indices, span, noticed and Noticed())))
 
 
-def read_video(path: str | Path) -> tuple[np.ndarray, float]:
+def read_video(video: Video) -> tuple[np.ndarray, float]:
     """All frames (T, H, W, 3) uint8 and the frames per second (0 if unknown). Raises UnreadableVideo."""
-    frames = list(read_frames(path))
+    frames = list(read_frames(video))
     if not frames:
         raise UnreadableVideo("holds no frame")
-    return np.stack(frames), read_info(path).fps
+    return np.stack(frames), read_info(video).fps
 
 
-def frame_seconds(path: str | Path) -> list[float]:
+def frame_seconds(video: Video) -> list[float]:
     """How long each frame is shown, 0 where the file does not say; nothing is decoded. Raises UnreadableVideo."""
-    with opened(path) as (container, stream):
+    with opened(video) as (container, stream):
         tick = float(stream.time_base or 0)
         return [tick * (packet.duration or 0) for packet in packets_of(container, stream) if packet.size]
 
@@ -194,9 +194,9 @@ def true_rate(header: float, times: Sequence[float] | np.ndarray, tolerance: flo
     return header if abs(header / rate - 1) <= tolerance else rate
 
 
-def _packet_rate(path: str | Path) -> float:
+def _packet_rate(video: Video) -> float:
     """Packets over the span of their time stamps; 0 if there are none. Nothing is decoded."""
-    with opened(path) as (container, stream):
+    with opened(video) as (container, stream):
         stamps = [packet.pts for packet in packets_of(container, stream) if packet.size and packet.pts is not None]
         seconds = (max(stamps) - min(stamps)) * float(stream.time_base or 0) if stamps else 0.0
     return (len(stamps) - 1) / seconds if seconds > 0 else 0.0
@@ -251,16 +251,14 @@ def _spanned_frames(
             yield frame
 
 
-def _sought_frames(
-    path: str | Path, size: Size, stamps: Sequence[int | None], neighbour: int | None
-) -> list[np.ndarray]:
+def _sought_frames(video: Video, size: Size, stamps: Sequence[int | None], neighbour: int | None) -> list[np.ndarray]:
     """Those frames with these rising time stamps that are found after a jump to the first.
 
     neighbour: In an interlaced video, the time stamp of the frame before the first one: fields need those beside them.
     """
     frames: list[np.ndarray] = []
     wanted = set(stamps)
-    with opened(path) as (container, stream):
+    with opened(video) as (container, stream):
         if stream.codec_context.pix_fmt == "pal8":  # the palette may lie in the first packet alone
             return frames
         seek(container, stream, (stamps[0] if neighbour is None else neighbour) or 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.curation.subset import Subset
-from stages.data.paths import captions_file, clips_folder, draws_folder, poses_folder, tracks_file, tracks_folder
+from stages.data.paths import captions_file, clip_videos, draws_folder, poses_folder, tracks_file, tracks_folder
 from stages.data.tables import CAPTIONS, ContractError, read_clips, read_table, read_track_facts
 from stages.params import Split
 
@@ -16,7 +16,7 @@ from stages.params import Split
 class CuratedClip:
     """A kept clip and where its parts are: `video` mp4, `tracks` and `draws` npz. `caption` may be empty.
 
-    Tracks and draws are read with `stages.data.arrays`, because they lie in shards. `poses` npz: the camera's, if the
+    They are read with `stages.data.arrays`, because they lie in shards. `poses` npz: the camera's, if the
     source gives them.
     """
 
@@ -44,14 +44,15 @@ def curated_clips(split: Split, subset: Subset | None = None) -> list[CuratedCli
     captions = read_table(captions_file(split), CAPTIONS).set_index("clip_id")["caption"]
     if missing := set(rows["clip_id"]) - set(captions.index):
         raise ContractError(f"{captions_file(split)}: no row for clip {min(missing)}; run the stage captions again")
+    videos = clip_videos(split)
     tracks, draws, poses = tracks_folder(split), draws_folder(split), poses_folder(split)
-    tracked, drawn, posed = tracks.ids(), draws.ids(), poses.ids()
+    made, tracked, drawn, posed = videos.ids(), tracks.ids(), draws.ids(), poses.ids()
     clips = [
         CuratedClip(
             clip_id=row.clip_id,
             subset=row.subset,
             caption=captions[row.clip_id],
-            video=clips_folder(split) / f"{row.clip_id}.mp4",
+            video=videos.path(row.clip_id),
             tracks=tracks.path(row.clip_id),
             draws=draws.path(row.clip_id),
             poses=poses.path(row.clip_id) if row.clip_id in posed else None,
@@ -60,7 +61,7 @@ def curated_clips(split: Split, subset: Subset | None = None) -> list[CuratedCli
         if subset is None or row.subset == subset
     ]
     for clip in clips:
-        there = (clip.video, clip.video.exists()), (clip.tracks, clip.clip_id in tracked)
+        there = (clip.video, clip.clip_id in made), (clip.tracks, clip.clip_id in tracked)
         for part, exists in (*there, (clip.draws, clip.clip_id in drawn)):
             if not exists:
                 raise ContractError(f"{part}: missing; run the stage {part.parts[1]} again")

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from stages.data.items import ItemFolder
 from stages.data.shards import ShardedItems
 from stages.params import Split
 
@@ -28,8 +27,18 @@ def captions_file(split: Split) -> Path:
     return Path("data/captions") / f"{split}.parquet"
 
 
-def poses_folder(split: Split) -> ItemFolder:
-    return ItemFolder(clips_folder(split) / "poses", ".npz")
+def clip_videos(split: Split) -> ShardedItems:
+    """Every clip that was made; the table says which are kept."""
+    return ShardedItems(clips_folder(split) / "videos", ".mp4")
+
+
+def measures_folder(split: Split) -> ShardedItems:
+    """What was measured of each raw video."""
+    return ShardedItems(clips_folder(split) / "measured", ".json")
+
+
+def poses_folder(split: Split) -> ShardedItems:
+    return ShardedItems(clips_folder(split) / "poses", ".npz")
 
 
 def tracks_folder(split: Split) -> ShardedItems:

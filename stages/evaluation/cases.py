@@ -12,8 +12,7 @@ import numpy as np
 from models.evaluation.experiment import Case
 from models.evaluation.objects import MovingObject, clear_background, find_object, staying
 from models.evaluation.standard_trajectories import camera_names, camera_tracks, object_names, object_track
-from models.video.read import read_video
-from stages.data.arrays import read_draws, read_latents, read_tracks
+from stages.data.arrays import read_clip, read_draws, read_latents, read_tracks
 from stages.data.curated import CuratedClip, curated_clips
 from stages.data.paths import latents_folder
 from stages.data.tables import ContractError
@@ -84,7 +83,7 @@ def real_clips(split: Split, params: Params) -> Iterator[tuple[Case, np.ndarray]
         tracks, visibility = (part[: params.video.frames] for part in read_tracks(clip.tracks))
         chosen = [n for n in read_draws(clip.draws)[0] if n >= 0 and visibility[:, n].all()]
         if chosen:
-            frames = read_video(clip.video)[0][: params.video.frames]
+            frames = read_clip(clip.video)[: params.video.frames]
             yield replace(_picture(clip, split), wanted=tracks[:, chosen]), frames
 
 
@@ -140,7 +139,7 @@ def _camera(name: str, params: Params) -> np.ndarray:
 
 def _picture(clip: CuratedClip, split: Split) -> Case:
     latents, text = read_latents(latents_folder(split).path(clip.clip_id))
-    frame = read_video(clip.video)[0][0]
+    frame = read_clip(clip.video)[0]
     # copies: a view would keep all frames of the clip in memory for as long as the case lives
     return Case(clip.clip_id, "", frame.copy(), latents[0].clone(), text, np.zeros((0, 0, 2), np.float32), 0)
 

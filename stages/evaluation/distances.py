@@ -9,8 +9,7 @@ from models.curation.subset import Subset
 from models.evaluation.features import LEAST_FRAMES, Features, I3DFeatures, InceptionFeatures, codec_features
 from models.metrics import frechet_distance
 from models.networks.foundation import Foundation
-from models.video.read import read_video
-from stages.data.arrays import read_latents
+from stages.data.arrays import read_clip, read_latents
 from stages.data.curated import CuratedClip, curated_clips
 from stages.data.paths import latents_folder
 from stages.data.tables import ContractError
@@ -93,7 +92,7 @@ class Distances:
     def _real(self, name: str, clip: CuratedClip) -> np.ndarray:
         frames = self.params.video.frames
         if name in self.official:
-            return self.official[name]([read_video(clip.video)[0][:frames]])
+            return self.official[name]([read_clip(clip.video)[:frames]])
         latents = read_latents(latents_folder(REFERENCE).path(clip.clip_id))[0][:frames]
         return codec_features(latents.transpose(0, 1)).numpy()[None]
 

@@ -9,7 +9,8 @@ from scipy.spatial.transform import Rotation
 from stages import clips, collect
 from stages.data.arrays import read_poses
 from stages.data.curated import curated_clips
-from stages.data.paths import poses_folder, videos_folder
+from stages.data.paths import measures_folder, poses_folder, videos_folder
+from stages.data.shards import shard_of
 from stages.data.tables import read_clips, read_manifest
 from tests.data.test_curation_stages import contents, make_params, run, times, workspace  # noqa: F401
 from tests.footage import moving_texture, write_video
@@ -94,13 +95,14 @@ def test_another_camera_file_makes_other_poses_and_leaves_none_behind():
     write_camera("b.txt", np.arange(1, 5, 0.033))
     curate(clips__near_duplicates=None)
     (old, old_poses), (kept, _) = posed(), posed("b.txt")
-    stamp = poses_folder("camera").path(kept["clip_id"]).stat().st_mtime_ns
+    shard = shard_of(poses_folder("camera").path(kept["clip_id"]))
+    stamp = shard.stat().st_mtime_ns
     write_camera("a.txt", np.arange(1, 6, 0.033), speed=-SPEED)
     curate(clips__near_duplicates=None)
     new, new_poses = posed()
     assert new["clip_id"] != old["clip_id"] and not np.allclose(new_poses.poses, old_poses.poses)
     assert poses_folder("camera").ids() == {new["clip_id"], kept["clip_id"]}
-    assert poses_folder("camera").path(kept["clip_id"]).stat().st_mtime_ns == stamp
+    assert shard.stat().st_mtime_ns == stamp
     named = read_manifest("camera")["poses"]
     assert {path.name for path in videos_folder("camera").glob("*.txt")} == set(named)
     (INPUTS / "cameras/a.txt").unlink()
@@ -113,7 +115,7 @@ def test_lost_poses_are_made_again():
     curate()
     before = contents()
     row, _ = posed()
-    poses_folder("camera").path(row["clip_id"]).unlink()
+    shard_of(poses_folder("camera").path(row["clip_id"])).unlink()
     curate()
     assert contents() == before
 
@@ -129,7 +131,7 @@ def test_poses_are_whole_before_the_measurements(monkeypatch):
         patch.setattr(clips, "write_poses", die)
         with pytest.raises(KeyboardInterrupt):
             curate()
-    assert not list(Path("data/clips/camera/measured").glob("*.json"))
+    assert not measures_folder("camera").ids()
     curate()
     assert posed()[1].poses.shape == (16, 3, 4)
 

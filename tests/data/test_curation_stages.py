@@ -15,10 +15,18 @@ import yaml
 from models.curation.subset import SUBSETS
 from models.video.read import read_video
 from stages import captions, clips, collect, sparse_flows, tracks
-from stages.data.arrays import read_draws, read_tracks
+from stages.data.arrays import read_clip, read_draws, read_tracks
 from stages.data.curated import curated_clips
-from stages.data.paths import captions_file, clips_folder, tracks_file, tracks_folder, videos_folder
-from stages.data.shards import shard_of
+from stages.data.paths import (
+    captions_file,
+    clip_videos,
+    clips_folder,
+    measures_folder,
+    tracks_file,
+    tracks_folder,
+    videos_folder,
+)
+from stages.data.shards import read_item, shard_of
 from stages.data.tables import CAPTIONS, read_clips, read_manifest, read_table, read_track_facts
 from stages.params import Params
 from tests.footage import ROOT, moving_texture, real_videos, write_broken, write_unusual, write_video
@@ -67,7 +75,7 @@ def test_synthetic_videos_become_curated_clips():
         rows = read_clips(split)
         assert len(rows) == count and (rows["status"] == "kept").all()
         for clip in curated_clips(split):
-            frames, _ = read_video(clip.video)
+            frames = read_clip(clip.video)
             points, visibility = read_tracks(clip.tracks)
             assert frames.shape == (16, 64, 96, 3) and points.shape == (16, 256, 2) and visibility[0].all()
             assert read_draws(clip.draws).shape == (4, 8) and " background" in clip.caption
@@ -105,9 +113,10 @@ def test_adding_a_video_costs_one_video():
     after, new = read_clips("mixed").set_index("video"), times()
     (added,) = (clip for clip in curated_clips("mixed") if clip.clip_id == after.loc["0a.mp4", "clip_id"])
     file = read_manifest("mixed").set_index("video").loc["0a.mp4", "file"]
-    touched = {str(shard_of(part)) for part in (added.tracks, added.draws)}
+    measures = measures_folder("mixed").path(added.clip_id)
+    touched = {str(shard_of(part)) for part in (added.video, measures, added.tracks, added.draws)}
     assert all(new[path] == stamp for path, stamp in stamps.items() if path not in touched)
-    assert new.keys() - stamps.keys() - touched == {str(added.video), str(videos_folder("mixed") / file)}
+    assert new.keys() - stamps.keys() - touched == {str(videos_folder("mixed") / file)}
     assert after.loc[rows.index].equals(rows)
 
 
@@ -129,7 +138,7 @@ def test_a_clip_that_was_lost_is_made_again():
     run(make_params())
     before = contents()
     (clip,) = curated_clips("mixed")
-    clip.video.unlink()
+    shard_of(clip.video).unlink()
     run(make_params())
     assert contents() == before
 
@@ -140,7 +149,11 @@ def test_another_parameter_makes_new_clips():
     (old,) = curated_clips("mixed")
     run(make_params(clips__seed=1))
     (new,) = curated_clips("mixed")
-    assert new.clip_id != old.clip_id and not old.video.exists() and not tracks_folder("mixed").has(old.clip_id)
+    assert (
+        new.clip_id != old.clip_id
+        and not clip_videos("mixed").has(old.clip_id)
+        and not tracks_folder("mixed").has(old.clip_id)
+    )
     tracked = shard_of(new.tracks).stat().st_mtime_ns
     run(make_params(clips__seed=1, sparse_flows__seed=1))
     assert shard_of(new.tracks).stat().st_mtime_ns == tracked
@@ -157,14 +170,13 @@ def test_the_least_motion_is_dropped_and_comes_back_without_being_made_again():
     rows = read_clips("mixed").set_index("video")
     assert rows["status"].to_dict() == {"1.mp4": "dropped", **{f"{i}.mp4": "kept" for i in (2, 3, 4)}}
     assert "little motion" in rows.loc["1.mp4", "reason"] and rows["motion_score"].is_monotonic_increasing
-    waiting = clips_folder("mixed") / "dropped" / f"{rows.loc['1.mp4', 'clip_id']}.mp4"
+    waiting = shard_of(clip_videos("mixed").path(rows.loc["1.mp4", "clip_id"]))
     made = waiting.stat().st_mtime_ns
     write_video(Path("inputs/mixed/still.mp4"), moving_texture(24, 96, 64, step=0))
     run(quarter)
     rows = read_clips("mixed").set_index("video")
     assert rows["status"].to_dict() == {"still.mp4": "dropped", **{f"{i}.mp4": "kept" for i in (1, 2, 3, 4)}}
-    back = clips_folder("mixed") / waiting.name
-    assert back.stat().st_mtime_ns == made and not waiting.exists() and len(curated_clips("mixed")) == 4
+    assert waiting.stat().st_mtime_ns == made and len(curated_clips("mixed")) == 4
 
 
 def test_adding_videos_moves_no_other_between_the_subsets():
@@ -307,15 +319,19 @@ def test_a_killed_run_resumes():
         time.sleep(0.02)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
-    first = {path.name: path.stat().st_mtime_ns for path in made.glob("measured/*.json")}
+    first = list(made.glob("measured/*.json"))
+    finished = clip_videos("mixed").path(first[0].stem)
+    finished.write_bytes(b"as it was")
     assert 0 < len(first) < 6 and not (made / "clips.parquet").exists()
     subprocess.run(command, env=environment, check=True)
-    assert (read_clips("mixed")["status"] == "kept").all() and len(list(made.glob("*.mp4"))) == 6
-    assert {name: (made / "measured" / name).stat().st_mtime_ns for name in first} == first
+    assert (read_clips("mixed")["status"] == "kept").all() and len(clip_videos("mixed").ids()) == 6
+    assert read_item(finished) == b"as it was"
     resumed = contents("data/clips")
     shutil.rmtree(made)
     clips.run("mixed", make_params())
-    assert contents("data/clips") == resumed
+    whole = contents("data/clips")
+    assert whole.keys() == resumed.keys()
+    assert {name for name in whole if whole[name] != resumed[name]} == {str(shard_of(finished))}
 
 
 def test_a_wrong_source_ends_in_one_line():

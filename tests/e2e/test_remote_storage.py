@@ -59,4 +59,4 @@ def test_repro_follows_a_bucket_and_pull_brings_the_results_back(project, bucket
     shutil.rmtree(project / ".dvc/cache")
     run(project, "dvc", "pull", "clips@mixed")
     assert {path.relative_to(clips): path.read_bytes() for path in clips.rglob("*") if path.is_file()} == made
-    assert len(list(clips.glob("*.mp4"))) == 2
+    assert len(list(clips.glob("videos/*.zip"))) == 2

@@ -38,7 +38,7 @@ def world(monkeypatch):
     visible = np.ones((FRAMES, 4), bool)
     for module in (cases, distances):
         monkeypatch.setattr(module, "curated_clips", curated)
-        monkeypatch.setattr(module, "read_video", lambda path: (np.zeros((FRAMES, 16, 24, 3), np.uint8), 8.0))
+        monkeypatch.setattr(module, "read_clip", lambda path: np.zeros((FRAMES, 16, 24, 3), np.uint8))
         monkeypatch.setattr(module, "read_latents", lambda path: (torch.randn(FRAMES, 4, 4, 6), torch.zeros(5, 16)))
     monkeypatch.setattr(cases, "read_tracks", lambda path: (tracks, visible))
     monkeypatch.setattr(cases, "read_draws", lambda path: np.array([[0, 1, -1]], np.int32))

@@ -30,7 +30,7 @@ def foundation(tmp_path, monkeypatch):
     for part in ("unet", "image_controlnet"):
         shutil.rmtree(FOUNDATION / part)
     (FOUNDATION / "weights.json").write_text("{}")
-    monkeypatch.setattr(latents, "read_video", lambda path: (FRAMES, 8.0))
+    monkeypatch.setattr(latents, "read_clip", lambda path: FRAMES)
     return made
 
 
