@@ -127,6 +127,11 @@ def load_network(network_class: Any, address: str | Path, subfolder: str = "", f
     if place.is_file():
         readers = {MotionAdapter: read_motion_adapter, ImageControlNet: read_image_controlnet}
         return readers[network_class](place)
+    if network_class is ImageControlNet and not _config(place).get("use_simplified_condition_embedding", True):
+        raise CheckpointError(
+            f"{place}/config.json: use_simplified_condition_embedding is false; expected SparseCtrl's RGB weights, "
+            "conditioned on image latents, not the scribble ones"
+        )
     with _plain_folder(place, network_class) as folder:
         try:
             network, report = network_class.from_pretrained(

@@ -155,6 +155,48 @@ SPARSECTRL = {  # guoyww/animatediff-sparsectrl-rgb, config.json; the class does
     "use_linear_projection": False,
     "use_simplified_condition_embedding": True,
 }
+MOTION_ADAPTERS = {  # other adapters of the same author, by what differs
+    "v1-5": {"motion_max_seq_length": 24},
+    "v1-5-2": {"use_motion_mid_block": True},
+    "v1-5-3": {},
+}
+SCRIBBLE = SPARSECTRL | {"conditioning_channels": 3, "use_simplified_condition_embedding": False}
+COMMUNITY_UNET = UNET | {  # as diffusers saves it since 0.21, for bases that people have trained further
+    "_diffusers_version": "0.21.4",
+    "_name_or_path": "community/base",
+    "addition_embed_type": None,
+    "addition_embed_type_num_heads": 64,
+    "addition_time_embed_dim": None,
+    "attention_type": "default",
+    "class_embed_type": None,
+    "class_embeddings_concat": False,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "cross_attention_norm": None,
+    "dropout": 0.0,
+    "dual_cross_attention": False,
+    "encoder_hid_dim": None,
+    "encoder_hid_dim_type": None,
+    "mid_block_only_cross_attention": None,
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "num_attention_heads": None,
+    "num_class_embeds": None,
+    "only_cross_attention": False,
+    "projection_class_embeddings_input_dim": None,
+    "resnet_out_scale_factor": 1.0,
+    "resnet_skip_time_act": False,
+    "resnet_time_scale_shift": "default",
+    "time_cond_proj_dim": None,
+    "time_embedding_act_fn": None,
+    "time_embedding_dim": None,
+    "time_embedding_type": "positional",
+    "timestep_post_act": None,
+    "transformer_layers_per_block": 1,
+    "upcast_attention": None,
+    "use_linear_projection": False,
+}
+COMMUNITY_VAE = VAE | {"_diffusers_version": "0.21.4", "force_upcast": True, "scaling_factor": 0.18215}
+COMMUNITY_TEXT_ENCODER = TEXT_ENCODER | {"torch_dtype": "float16", "transformers_version": "4.33.2"}
 WIDTHS = [32, 32, 64, 64]
 REDUCED: dict[str, dict[str, Any]] = {
     "unet": {"block_out_channels": WIDTHS, "cross_attention_dim": 64},
@@ -191,14 +233,14 @@ def config(part: str) -> dict[str, Any]:
     return CONFIGS[part] | REDUCED[part]
 
 
-def network(part: str) -> nn.Module:
-    """A network of the published config, every parameter random."""
+def network(part: str, **changed: Any) -> nn.Module:
+    """A network of the published config, every parameter random. `changed`: keys of its config."""
     torch.manual_seed(0)
     if part == "text_encoder":
         built: Any = CLIPTextModel(CLIPTextConfig(**config(part)))
     else:
         keys = CLASSES[part]._get_init_keys(CLASSES[part])
-        built = CLASSES[part](**{key: value for key, value in config(part).items() if key in keys})
+        built = CLASSES[part](**{key: value for key, value in (config(part) | changed).items() if key in keys})
     tiny.randomise(built)
     return built
 
@@ -216,11 +258,11 @@ def published_state(part: str, built: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def write(folder: Path, part: str, variant: str = "safetensors") -> nn.Module:
-    """Write a part as it is published; returns the network with its weights."""
+def write(folder: Path, part: str, variant: str = "safetensors", **changed: Any) -> nn.Module:
+    """Write a part as it is published; returns the network with its weights. `changed`: keys of its config."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config(part), indent=2))
-    built = network(part)
+    (folder / "config.json").write_text(json.dumps(config(part) | changed, indent=2))
+    built = network(part, **changed)
     state = published_state(part, built)
     if variant.startswith("fp16"):
         state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}

@@ -146,6 +146,53 @@ def test_animatediff_s_own_files_load(part, wrap, codes, tmp_path):
     assert state.keys() == wanted.keys() and all(torch.equal(state[key], value) for key, value in wanted.items())
 
 
+@pytest.mark.parametrize("version", published.MOTION_ADAPTERS)
+def test_each_of_animatediffs_adapters_joins_the_base(version, tmp_path):
+    changed = published.MOTION_ADAPTERS[version]
+    published.write_base(tmp_path / "base")
+    adapter = published.write(tmp_path / "adapter", "motion_adapter", **changed)
+    published.write(tmp_path / "sparsectrl", "sparsectrl")
+    foundation = assemble_foundation(*(str(tmp_path / name) for name in ("base", "adapter", "sparsectrl")))
+    ours = foundation.unet.state_dict()
+    assert all(torch.equal(ours[key], value) for key, value in adapter.state_dict().items())
+    assert any(key.startswith("mid_block.motion_modules") for key in ours) == (version == "v1-5-2")
+
+
+@pytest.mark.parametrize("original", [True, False])
+def test_a_distilled_adapter_in_one_file_is_a_motion_adapter(original, tmp_path):
+    """AnimateDiff-Lightning has a mid block, and files with diffusers' keys and with AnimateDiff's own."""
+    expected = published.network("motion_adapter", use_motion_mid_block=True)
+    state = expected.state_dict()
+    if original:
+        state = published.original_motion_keys(state, True)
+    path = tmp_path / "animatediff_lightning_4step.safetensors"
+    save_file({key: value.clone() for key, value in state.items()}, path)
+    assert same_weights(load_network(MotionAdapter, path), expected)
+
+
+def test_a_community_base_in_diffusers_layout_is_the_base(tmp_path):
+    published.write_base(tmp_path / "base", "fp16.safetensors")
+    for part, fact in (
+        ("unet", published.COMMUNITY_UNET),
+        ("vae", published.COMMUNITY_VAE),
+        ("text_encoder", published.COMMUNITY_TEXT_ENCODER),
+    ):
+        (tmp_path / "base" / part / "config.json").write_text(json.dumps(fact | published.REDUCED[part]))
+    published.write(tmp_path / "adapter", "motion_adapter")
+    published.write(tmp_path / "sparsectrl", "sparsectrl")
+    foundation = assemble_foundation(*(str(tmp_path / name) for name in ("base", "adapter", "sparsectrl")))
+    ours = foundation.unet.state_dict()
+    assert all(torch.equal(ours[key], v.half().float()) for key, v in published.network("unet").state_dict().items())
+    assert {value.dtype for value in foundation.text_encoder.parameters()} == {torch.float32}
+
+
+def test_the_scribble_folder_is_not_taken_for_the_rgb_one(tmp_path):
+    changed = {key: published.SCRIBBLE[key] for key in ("conditioning_channels", "use_simplified_condition_embedding")}
+    published.write(tmp_path, "sparsectrl", **changed)
+    with pytest.raises(CheckpointError, match=r"config.json: use_simplified_condition_embedding is false; .* RGB"):
+        load_network(ImageControlNet, tmp_path)
+
+
 def test_the_scribble_file_is_not_taken_for_the_rgb_one(tmp_path):
     state = published.original_motion_keys(published.network("sparsectrl").state_dict(), False)
     state["controlnet_cond_embedding.conv_in.weight"] = state.pop("controlnet_cond_embedding.weight")
