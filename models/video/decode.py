@@ -213,7 +213,7 @@ def _first_bytes(video: Video) -> bytes:
 def _container(video: Video) -> InputContainer:
     with waiting():
         file = BytesIO(video) if isinstance(video, bytes) else str(video)
-        return av.open(file, options=_DECODER_OPTIONS, metadata_errors="replace", timeout=STALLED)
+        return av.open(file, "r", options=_DECODER_OPTIONS, metadata_errors="replace", timeout=STALLED)
 
 
 def _film(container: InputContainer, video: Video) -> VideoStream:
