@@ -4,16 +4,23 @@ image-conductor study --videos out/ours out/other --trajectories strokes --votes
 
 Each participant sees every pair of methods for every stroke once. The seed and the participant's number decide order
 and sides. The page and its addresses never name a method. Each vote is written at once as a row of one SQLite table.
+
+A participant's address holds a random key, so nobody can guess the address of another one. Each form carries a token
+made of that key and of a secret of the study, so no other page can send it. Addresses of other hosts are refused, see
+`make_app`.
 """
 
+import hmac
 import io
+import secrets
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flask
 import numpy as np
@@ -26,13 +33,27 @@ from models.drawing import draw_tracks
 from models.geometry import Size
 from models.strokes.stroke import AUTHORS_CANVAS, stroke_tracks
 from models.strokes.trajectories import load_trajectories
-from models.video.read import read_video
+from models.video.read import UnreadableVideo, read_video
 
 SIDES = ("left", "right")
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+EVERY_ADDRESS = ("0.0.0.0", "::")
+MOST_BYTES = 16384  # of a request; a vote has 300
+SECONDS_TO_WRITE = 30  # that a vote waits while other votes are written
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
 STROKE_WIDTH = 384  # pixels; smallest width of the picture with the strokes
 TABLES = """
 CREATE TABLE IF NOT EXISTS study (seed INTEGER NOT NULL, methods TEXT NOT NULL, items TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS participants (id INTEGER PRIMARY KEY AUTOINCREMENT, began TEXT DEFAULT CURRENT_TIMESTAMP);
+CREATE TABLE IF NOT EXISTS secret (value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS participants (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, began TEXT DEFAULT CURRENT_TIMESTAMP, key TEXT UNIQUE
+);
 CREATE TABLE IF NOT EXISTS votes (
     participant INTEGER NOT NULL REFERENCES participants (id), trial INTEGER NOT NULL, item TEXT NOT NULL,
     question TEXT NOT NULL, winner TEXT NOT NULL, loser TEXT NOT NULL, winner_side TEXT NOT NULL,
@@ -81,58 +102,102 @@ class Study:
         return trials
 
 
-def make_app(study: Study, votes: Path) -> flask.Flask:
+def make_app(study: Study, votes: Path, host: str = LOOPBACK[1]) -> flask.Flask:
     """The page as a WSGI application that writes to the SQLite file `votes`.
+
+    Args:
+        host: Where the page is served. Requests must name it, or this machine, as their host. An address that stands
+            for every address of a machine allows any name.
 
     Raises:
         ValueError: the file is no database, or holds the votes of another study.
     """
-    _open_votes(study, votes)
+    secret = _open_votes(study, votes).encode()
     app = flask.Flask(__name__, template_folder=str(Path(__file__).parent))
+    app.jinja_env.autoescape = True
+    app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
+    app.config["TRUSTED_HOSTS"] = None if host in EVERY_ADDRESS else [*LOOPBACK, f"[{host}]" if ":" in host else host]
+    items = {item.name: item for item in study.items}
+    picture_of = cache(lambda name: stroke_picture(items[name], study.canvas))
 
-    def trial_or_404(participant: int, number: int) -> Trial:
-        trials = study.trials(participant)
+    def page(**values: Any) -> str:
+        return flask.render_template("study.html.j2", questions=QUESTIONS, **values)
+
+    def token(of: str) -> str:
+        return hmac.new(secret, of.encode(), "sha256").hexdigest()
+
+    def check_token(of: str) -> None:
+        if not hmac.compare_digest(flask.request.form.get("token", "").encode(), token(of).encode()):
+            flask.abort(403, "this form is not of this study's page; load the page again")
+
+    def participant_or_404(key: str) -> int:
+        with closing(_connect(votes)) as database:
+            found = database.execute("SELECT id FROM participants WHERE key = ?", [key]).fetchone()
+        return int(found[0]) if found else flask.abort(404)
+
+    def trial_or_404(key: str, number: int) -> Trial:
+        trials = study.trials(participant_or_404(key))
         if not 0 <= number < len(trials):
             flask.abort(404)
         return trials[number]
 
+    @app.before_request
+    def trust_host() -> None:
+        flask.request.host  # noqa: B018  reading it refuses a host that is not trusted
+
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        response.headers.update(HEADERS)
+        return response
+
+    @app.errorhandler(OSError)
+    @app.errorhandler(UnreadableVideo)
+    def gone(error: Exception) -> tuple[str, int]:
+        app.logger.warning("%s: %s", flask.request.path, error)
+        return "This video cannot be read any more.", 404
+
+    @app.errorhandler(sqlite3.OperationalError)
+    def busy(error: Exception) -> tuple[str, int, dict[str, str]]:
+        app.logger.warning("%s: %s", votes, error)
+        return "The vote could not be written. Try again.", 503, {"Retry-After": "5"}
+
     @app.get("/")
     def begin() -> str:
-        return flask.render_template("study.html.j2", page="begin", questions=QUESTIONS)
+        return page(page="begin", token=token(""))
 
     @app.post("/participants")
     def participate() -> Response:
-        with closing(sqlite3.connect(votes)) as database, database:
-            participant = database.execute("INSERT INTO participants DEFAULT VALUES").lastrowid
-        return flask.redirect(f"/participants/{participant}", 303)
+        check_token("")
+        key = secrets.token_urlsafe(16)
+        with closing(_connect(votes)) as database, database:
+            database.execute("INSERT INTO participants (key) VALUES (?)", [key])
+        return flask.redirect(f"/participants/{key}", 303)
 
-    @app.get("/participants/<int:participant>")
-    def ask(participant: int) -> str:
-        with closing(sqlite3.connect(votes)) as database:
-            known = database.execute("SELECT 1 FROM participants WHERE id = ?", [participant]).fetchone()
+    @app.get("/participants/<key>")
+    def ask(key: str) -> str:
+        participant = participant_or_404(key)
+        with closing(_connect(votes)) as database:
             answered = {
                 row[0] for row in database.execute("SELECT trial FROM votes WHERE participant = ?", [participant])
             }
-        if not known:
-            flask.abort(404)
         trials = study.trials(participant)
         number = next((number for number in range(len(trials)) if number not in answered), None)
         if number is None:
-            return flask.render_template("study.html.j2", page="end", total=len(trials))
+            return page(page="end", total=len(trials))
         shown = {side: trials[number].item.videos[getattr(trials[number], side)] for side in SIDES}
-        return flask.render_template(
-            "study.html.j2",
+        return page(
             page="trial",
-            questions=QUESTIONS,
-            address=f"/participants/{participant}/trials/{number}",
+            token=token(key),
+            address=f"/participants/{key}/trials/{number}",
             number=len(answered) + 1,
             total=len(trials),
             gifs={side: path.suffix.lower() == ".gif" for side, path in shown.items()},
         )
 
-    @app.post("/participants/<int:participant>/trials/<int:number>")
-    def vote(participant: int, number: int) -> Response:
-        trial = trial_or_404(participant, number)
+    @app.post("/participants/<key>/trials/<int:number>")
+    def vote(key: str, number: int) -> Response:
+        check_token(key)
+        participant, trial = participant_or_404(key), trial_or_404(key, number)
         answers = {question: flask.request.form.get(question) for question in QUESTIONS}
         if not all(answer in SIDES for answer in answers.values()):
             flask.abort(400, "every question needs an answer, left or right")
@@ -141,27 +206,25 @@ def make_app(study: Study, votes: Path) -> flask.Flask:
             winner, loser = (trial.left, trial.right) if side == "left" else (trial.right, trial.left)
             rows.append((participant, number, trial.item.name, question, winner, loser, side))
         try:
-            with closing(sqlite3.connect(votes)) as database, database:
-                database.execute("PRAGMA foreign_keys = ON")
+            with closing(_connect(votes)) as database, database:
                 database.executemany(
                     "INSERT INTO votes (participant, trial, item, question, winner, loser, winner_side) "
                     "VALUES (?, ?, ?, ?, ?, ?, ?)",
                     rows,
                 )
         except sqlite3.IntegrityError:
-            flask.abort(409, "this pair has been answered, or there is no such participant")
-        return flask.redirect(f"/participants/{participant}", 303)
+            flask.abort(409, "this pair has been answered")
+        return flask.redirect(f"/participants/{key}", 303)
 
-    @app.get("/participants/<int:participant>/trials/<int:number>/<any(left, right):side>")
-    def video(participant: int, number: int, side: str) -> Response:
-        trial = trial_or_404(participant, number)
+    @app.get("/participants/<key>/trials/<int:number>/<any(left, right):side>")
+    def video(key: str, number: int, side: str) -> Response:
+        trial = trial_or_404(key, number)
         path = trial.item.videos[getattr(trial, side)]
-        return flask.send_file(path.resolve(), conditional=True)
+        return flask.send_file(path.resolve(), download_name=f"{side}{path.suffix.lower()}", conditional=True)
 
-    @app.get("/participants/<int:participant>/trials/<int:number>/stroke")
-    def stroke(participant: int, number: int) -> Response:
-        trial = trial_or_404(participant, number)
-        return flask.send_file(io.BytesIO(stroke_picture(trial.item, study.canvas)), "image/png")
+    @app.get("/participants/<key>/trials/<int:number>/stroke")
+    def stroke(key: str, number: int) -> Response:
+        return flask.send_file(io.BytesIO(picture_of(trial_or_404(key, number).item.name)), "image/png")
 
     return app
 
@@ -192,13 +255,29 @@ def read_votes(path: Path) -> list[Vote]:
     return [Vote(*row) for row in rows]
 
 
-def _open_votes(study: Study, path: Path) -> None:
-    """Make the tables, or check that they are this study's. With another seed, votes would belong to other trials."""
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=SECONDS_TO_WRITE)
+    database.execute("PRAGMA foreign_keys = ON")
+    return database
+
+
+def _open_votes(study: Study, path: Path) -> str:
+    """Make the tables, or check that they are this study's, and return its secret.
+
+    With another seed, votes would belong to other trials. Participants of a file that an older version made get no key:
+    their votes stay, and whoever is not done begins anew.
+    """
     wanted = (study.seed, "\n".join(study.methods), "\n".join(item.name for item in study.items))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path)) as database, database:
+        with closing(_connect(path)) as database, database:
+            database.execute("PRAGMA journal_mode = WAL")  # who votes does not wait for who reads
             database.executescript(TABLES)
+            if "key" not in {row[1] for row in database.execute("PRAGMA table_info(participants)")}:
+                database.execute("ALTER TABLE participants ADD COLUMN key TEXT")
+            if database.execute("SELECT 1 FROM secret").fetchone() is None:
+                database.execute("INSERT INTO secret VALUES (?)", [secrets.token_hex(32)])
+            secret = str(database.execute("SELECT value FROM secret").fetchone()[0])
             found = database.execute("SELECT seed, methods, items FROM study").fetchone()
             if found is None:
                 database.execute("INSERT INTO study VALUES (?, ?, ?)", wanted)
@@ -207,3 +286,4 @@ def _open_votes(study: Study, path: Path) -> None:
     if found is not None and found != wanted:
         differ = ", ".join(n for n, a, b in zip(("seed", "methods", "videos"), found, wanted, strict=True) if a != b)
         raise ValueError(f"--votes: {path}: holds the votes of another study (other {differ}); give another file")
+    return secret

@@ -163,11 +163,14 @@ def _score(options: argparse.Namespace) -> None:
 
 def _study(options: argparse.Namespace) -> None:
     """Serve the page of a preference study until it is interrupted."""
+    import waitress
+
     from models.comparison.study import Study, make_app
 
-    app = make_app(Study.of(options.videos, options.trajectories, options.seed, options.canvas), options.votes)
+    study = Study.of(options.videos, options.trajectories, options.seed, options.canvas)
+    app = make_app(study, options.votes, options.host)
     print(f"http://{options.host}:{options.port}  votes go to {options.votes}; stop with Ctrl-C")
-    app.run(options.host, options.port)
+    waitress.serve(app, host=options.host, port=options.port, ident=None)
 
 
 def _votes(options: argparse.Namespace) -> None:

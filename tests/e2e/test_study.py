@@ -1,9 +1,11 @@
 """The preference study: its page in Chromium, and the same by plain requests."""
 
 import json
+import re
 import shutil
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,13 +49,20 @@ def client(folders):
     return make_app(study_of(folders), folders / "votes.sqlite").test_client()
 
 
-def answer(client, participant: int, trial: int, **sides: str):
-    answers = dict.fromkeys(QUESTIONS, "left") | sides
-    return client.post(f"/participants/{participant}/trials/{trial}", data=answers)
+def token_on(client, address: str) -> str:
+    found = re.search(r'name="token" value="(\w+)"', client.get(address).get_data(as_text=True))
+    return found[1] if found else ""
 
 
-def begin(client) -> int:
-    return int(client.post("/participants").headers["Location"].rsplit("/", 1)[1])
+def answer(client, key: str, trial: int, **sides: str):
+    answers = dict.fromkeys(QUESTIONS, "left") | sides | {"token": token_on(client, f"/participants/{key}")}
+    return client.post(f"/participants/{key}/trials/{trial}", data=answers)
+
+
+def begin(client) -> str:
+    """The key of a new participant; the first one has number 1."""
+    reply = client.post("/participants", data={"token": token_on(client, "/")})
+    return reply.headers["Location"].rsplit("/", 1)[1]
 
 
 def test_everyone_sees_every_pair_once_in_an_order_and_on_sides_of_their_own(folders):
@@ -71,7 +80,7 @@ def test_everyone_sees_every_pair_once_in_an_order_and_on_sides_of_their_own(fol
 
 def test_a_vote_is_stored_for_the_method_that_was_on_that_side(client, folders):
     participant = begin(client)
-    trial = study_of(folders).trials(participant)[0]
+    trial = study_of(folders).trials(1)[0]
     assert answer(client, participant, 0, motion="right").status_code == 303
     votes = {vote.question: vote for vote in read_votes(folders / "votes.sqlite")}
     assert set(votes) == set(QUESTIONS)
@@ -96,13 +105,65 @@ def test_the_page_never_names_a_method(client):
 def test_a_pair_is_answered_once_and_wholly(client, folders):
     participant = begin(client)
     assert answer(client, participant, 0, motion="middle").status_code == 400
-    assert client.post(f"/participants/{participant}/trials/0", data={"overall": "left"}).status_code == 400
+    half = {"overall": "left", "token": token_on(client, f"/participants/{participant}")}
+    assert client.post(f"/participants/{participant}/trials/0", data=half).status_code == 400
     assert answer(client, participant, 0).status_code == 303
     assert answer(client, participant, 0).status_code == 409
     assert answer(client, participant, 99).status_code == 404
-    assert answer(client, 99, 0).status_code == 409
-    assert client.get("/participants/99").status_code == 404
     assert len(read_votes(folders / "votes.sqlite")) == len(QUESTIONS)
+
+
+def test_addresses_cannot_be_guessed_and_forms_cannot_be_forged(client):
+    key = begin(client)
+    assert len(key) >= 20 and key != begin(client)
+    for address in ("/participants/1", "/participants/99", f"/participants/{2**70}", "/participants/%0Aa%00b"):
+        assert client.get(address).status_code == 404
+    for number in (6, 2**63, 2**70):
+        assert client.get(f"/participants/{key}/trials/{number}/left").status_code == 404
+        assert answer(client, key, number).status_code == 404
+    left = dict.fromkeys(QUESTIONS, "left")
+    for forged in ("", "0" * 64, "\u2713", token_on(client, "/"), token_on(client, f"/participants/{begin(client)}")):
+        assert client.post(f"/participants/{key}/trials/0", data=left | {"token": forged}).status_code == 403
+    assert client.post("/participants").status_code == 403
+    assert client.post("/participants", data={"token": "x" * 20_000}).status_code == 413
+
+
+def test_other_hosts_are_refused_and_headers_guard_the_page(folders):
+    local = make_app(study_of(folders), folders / "votes.sqlite").test_client()
+    assert local.get("/", headers={"Host": "localhost:7000"}).status_code == 200
+    assert local.get("/", headers={"Host": "evil.example"}).status_code == 400
+    named = make_app(study_of(folders), folders / "votes.sqlite", "study.example").test_client()
+    assert named.get("/", headers={"Host": "study.example"}).status_code == 200
+    reply = make_app(study_of(folders), folders / "votes.sqlite", "0.0.0.0").test_client().get("/")
+    assert reply.status_code == 200 and "frame-ancestors 'none'" in reply.headers["Content-Security-Policy"]
+
+
+def test_a_video_that_went_missing_is_not_found(client, folders):
+    key = begin(client)
+    for path in (*folders.glob("*/*.mp4"), *folders.glob("*/*.gif")):
+        path.unlink()
+    assert client.get(f"/participants/{key}/trials/0/left").status_code == 404
+    assert client.get(f"/participants/{key}/trials/0/stroke").status_code == 404
+
+
+def test_many_vote_at_once(folders):
+    app = make_app(study_of(folders), folders / "votes.sqlite")
+    keys = [begin(app.test_client()) for _ in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        replies = list(pool.map(lambda key: answer(app.test_client(), key, 0).status_code, keys))
+    assert replies == [303] * 16 and len(read_votes(folders / "votes.sqlite")) == 16 * len(QUESTIONS)
+
+
+def test_votes_of_an_older_version_stay(folders):
+    votes = folders / "votes.sqlite"
+    answer(client := make_app(study_of(folders), votes).test_client(), begin(client), 0)
+    with sqlite3.connect(votes) as database:
+        database.executescript(
+            "CREATE TABLE old AS SELECT id, began FROM participants; PRAGMA foreign_keys = OFF;"
+            "DROP TABLE participants; ALTER TABLE old RENAME TO participants; DROP TABLE secret;"
+        )
+    make_app(study_of(folders), votes)
+    assert len(read_votes(votes)) == len(QUESTIONS)
 
 
 def test_a_study_goes_on_after_a_restart_and_refuses_another_ones_votes(folders):
@@ -127,9 +188,9 @@ def test_one_method_is_no_study(folders):
 
 
 def test_votes_are_reported(client, folders, capsys):
-    for _ in range(3):
+    for person in (1, 2, 3):
         participant = begin(client)
-        for number, trial in enumerate(study_of(folders).trials(participant)):
+        for number, trial in enumerate(study_of(folders).trials(person)):
             answer(client, participant, number, **dict.fromkeys(QUESTIONS, better(trial)))
     output = folders / "shares.json"
     main(["votes", f"--votes={folders / 'votes.sqlite'}", f"--output={output}"])
