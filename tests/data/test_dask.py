@@ -123,7 +123,7 @@ def clip_dying_once(item, content, mark):
     """`make_clips`, whose worker is killed at one video, the first time, while it writes the clip."""
     if item.content == content and not mark.exists():
         mark.touch()
-        with temporary_file(item.folder) as half:
+        with temporary_file(item.folders.videos.folder) as half:
             half.write_bytes(b"half")
             kill_worker()
     make_clips(item)
