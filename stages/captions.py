@@ -9,7 +9,7 @@ from typing import Any
 
 from models.curation.captioning import describe_clip
 from models.estimators import load_estimator
-from stages.data.arrays import read_clip
+from stages.data.footage import read_clip
 from stages.data.items import recipe, remove_leftovers
 from stages.data.paths import captions_file, clip_videos
 from stages.data.tables import CAPTIONS, read_clips, read_manifest, read_table, recipe_of_table, write_table

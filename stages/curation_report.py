@@ -24,8 +24,9 @@ from models.curation.report import (
     worst_clips,
     write_curation_report,
 )
-from stages.data.arrays import read_clip, read_draws, read_tracks
+from stages.data.arrays import read_draws, read_tracks
 from stages.data.curated import curated_clips
+from stages.data.footage import read_clip
 from stages.data.items import write_atomically
 from stages.data.paths import clip_videos
 from stages.data.tables import read_clips, read_track_facts

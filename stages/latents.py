@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save
 
 from models.networks.foundation import Encoders
-from stages.data.arrays import read_clip
 from stages.data.curated import CuratedClip, curated_clips
+from stages.data.footage import read_clip
 from stages.data.items import content_hash, recipe, write_atomically
 from stages.data.paths import FOUNDATION, latents_folder
 from stages.data.shards import read_item

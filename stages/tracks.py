@@ -14,7 +14,8 @@ from typing import Any
 from models import geometry
 from models.curation.track_facts import TrackFacts, TrackLimits, measure_tracks, why_unusable
 from models.estimators import load_estimator
-from stages.data.arrays import read_clip, write_tracks
+from stages.data.arrays import write_tracks
+from stages.data.footage import read_clip
 from stages.data.items import recipe
 from stages.data.paths import clip_videos, tracks_file, tracks_folder
 from stages.data.tables import TRACKS, read_clips, read_table, recipe_of_table, write_table

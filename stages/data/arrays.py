@@ -1,4 +1,4 @@
-"""Arrays of a clip on disk, checked on writing and reading: frames, tracks, camera poses, sparse draws, latents.
+"""Arrays of a clip on disk, checked on writing and reading: tracks, camera poses, sparse draws, latents.
 
 tracks = read_tracks(clip.tracks)           # tracks (T, N, 2), visibility (T, N)
 draws = read_draws(clip.draws)              # (draws, max_tracks) indices into N
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from safetensors.torch import load
 
-from models.video.read import read_video
 from stages.data.items import write_atomically
 from stages.data.shards import ShardError, read_item
 from stages.data.tables import ContractError
@@ -61,19 +60,6 @@ def read_poses(path: Path) -> Poses:
     data = _read_npz(path, "poses", "intrinsics")
     _check_poses(path, data["poses"], data["intrinsics"])
     return Poses(data["poses"], data["intrinsics"])
-
-
-def read_clip(path: Path) -> np.ndarray:
-    """Frames (T, H, W, 3) uint8 of a curated clip.
-
-    Raises:
-        ContractError: there is no such clip.
-        UnreadableVideo: it is damaged.
-    """
-    try:
-        return read_video(read_item(path))[0]
-    except FileNotFoundError:
-        raise ContractError(f"{path}: no such clip; run the stage clips again") from None
 
 
 def write_draws(path: Path, chosen: np.ndarray) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 from models.evaluation.experiment import Case
 from models.evaluation.objects import MovingObject, clear_background, find_object, staying
 from models.evaluation.standard_trajectories import camera_names, camera_tracks, object_names, object_track
-from stages.data.arrays import read_clip, read_draws, read_latents, read_tracks
+from stages.data.arrays import read_draws, read_latents, read_tracks
 from stages.data.curated import CuratedClip, curated_clips
+from stages.data.footage import read_clip
 from stages.data.paths import latents_folder
 from stages.data.tables import ContractError
 from stages.params import Params, Split

@@ -9,8 +9,9 @@ from models.curation.subset import Subset
 from models.evaluation.features import LEAST_FRAMES, Features, I3DFeatures, InceptionFeatures, codec_features
 from models.metrics import frechet_distance
 from models.networks.foundation import Foundation
-from stages.data.arrays import read_clip, read_latents
+from stages.data.arrays import read_latents
 from stages.data.curated import CuratedClip, curated_clips
+from stages.data.footage import read_clip
 from stages.data.paths import latents_folder
 from stages.data.tables import ContractError
 from stages.params import Params, ParamsError, Split

@@ -15,8 +15,9 @@ import yaml
 from models.curation.subset import SUBSETS
 from models.video.read import read_video
 from stages import captions, clips, collect, sparse_flows, tracks
-from stages.data.arrays import read_clip, read_draws, read_tracks
+from stages.data.arrays import read_draws, read_tracks
 from stages.data.curated import curated_clips
+from stages.data.footage import read_clip
 from stages.data.paths import (
     captions_file,
     clip_videos,

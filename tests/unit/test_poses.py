@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from models.curation.clip import _Window
 from models.curation.outcome import View
 from models.curation.poses import parse_camera_file, poses_at
 from models.curation.quality import Bars
+from models.curation.window import Window
 
 WHOLE = View(0, 0, 1, 1)
 
@@ -57,7 +57,7 @@ def test_lines_may_be_unordered_and_repeated():
 def test_intrinsics_follow_the_crop():
     """A point seen at some pixel of the frame is seen at the same place of the picture in the clip."""
     (width, height), target = (200, 160), (96, 64)
-    window = _Window.of((width, height), Bars(left=0.1, right=0, top=0.125, bottom=0.05), target)
+    window = Window.of((width, height), Bars(left=0.1, right=0, top=0.125, bottom=0.05), target)
     fx, fy, cx, cy = intrinsics = 0.5, 0.8, 0.52, 0.49
     _, (cropped,) = at(camera_text([1.0, 1.1], intrinsics=intrinsics), [1.0], window.view)
     x, y = 0.1, -0.05  # X / Z, Y / Z
