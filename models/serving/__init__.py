@@ -1,6 +1,6 @@
 """How people and programs ask for videos:
 
-cli         the command `image-conductor`
+cli         the command `image-conductor`; its larger commands lie in modules named after them
 convert     trajectory files from one tool's format to another's
 studio/     the drawing page
 track       the motion of a video as strokes

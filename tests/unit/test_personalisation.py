@@ -19,7 +19,7 @@ from models.sampling.inputs import fit_image
 from models.sampling.personalisation import PersonalisationError, personal_loras
 from models.sampling.pipeline import ImageConductorPipeline
 from models.sampling.settings import Settings
-from models.serving.cli import _named_lora
+from models.serving.generate_command import _named_lora
 from models.strokes.stroke import stroke_tracks
 from models.strokes.trajectories import parse_trajectories
 from tests.unit import tiny
