@@ -22,6 +22,10 @@ class Residuals(NamedTuple):
     def __add__(self, other: "Residuals") -> "Residuals":  # type: ignore[override]
         return Residuals([a + b for a, b in zip(self.down, other.down, strict=True)], self.mid + other.mid)
 
+    def scaled(self, factor: float) -> "Residuals":
+        """These residuals times a number."""
+        return self if factor == 1 else Residuals([factor * each for each in self.down], factor * self.mid)
+
 
 def predict(
     foundation: Foundation,

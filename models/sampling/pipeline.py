@@ -70,10 +70,7 @@ class ImageConductorPipeline(DiffusionPipeline):
 
     @classmethod
     def assemble(
-        cls,
-        foundation: Foundation,
-        motion_controlnet: MotionControlNet,
-        settings: Settings | None = None,
+        cls, foundation: Foundation, motion_controlnet: MotionControlNet, settings: Settings | None = None
     ) -> "ImageConductorPipeline":
         """Put a motion ControlNet, with its LoRAs loaded, on a foundation."""
         return cls(**vars(foundation), motion_controlnet=motion_controlnet, settings=settings)
@@ -264,6 +261,7 @@ class ImageConductorPipeline(DiffusionPipeline):
                 switch,
                 inputs,
                 batched(branches) if batch_branches else [[branch] for branch in branches],
+                settings.control_scales(),
                 settings.residual_interval,
                 self.image_cache,
             )

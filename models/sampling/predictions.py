@@ -51,7 +51,9 @@ class BranchPredictions:
         unet, image_controlnet, motion_controlnet: the networks.
         switch: makes the motion ControlNet theta_0 or one of its LoRAs, see `adapters.fused_loras`.
         groups: branches that run as one batch; those of a group share LoRA and strokes.
-        residual_interval: recompute the ControlNet residuals every N steps and reuse them in between.
+        control_scales: factor of the motion ControlNet's residuals at each step; at 0 the network is not run.
+        residual_interval: recompute the ControlNet residuals every N steps and reuse them in between. They are also
+            recomputed where the factor changes.
         cache: keeps image residuals beyond the step.
     """
 
@@ -63,11 +65,13 @@ class BranchPredictions:
         switch: Callable[[Lora | None], None],
         inputs: Inputs,
         groups: Sequence[Sequence[Branch]],
+        control_scales: Sequence[float],
         residual_interval: int = 1,
         cache: ImageResidualCache | None = None,
     ):
         self._unet, self._image_controlnet, self._motion_controlnet = unet, image_controlnet, motion_controlnet
         self._switch, self._inputs, self._groups, self._interval = switch, inputs, groups, residual_interval
+        self._scales = control_scales
         self._image, self._image_stays = cache or ImageResidualCache(), cache is not None
         self._image.begin([inputs.image, inputs.image_mask, *inputs.texts.values()])
         self._residuals: dict[int, Residuals] = {}
@@ -75,10 +79,11 @@ class BranchPredictions:
     def __call__(self, step: int, t: Tensor, x_t: Tensor) -> dict[Branch, Tensor]:
         """Predictions (S, B, C, T, h, w) of each branch for noisy latents of that shape, at timestep t ()."""
         predictions: dict[Branch, Tensor] = {}
-        fresh = step % self._interval == 0
+        scale = self._scales[step]
+        fresh = step % self._interval == 0 or scale != self._scales[step - 1]
         for number, group in enumerate(self._groups):
             if fresh:
-                self._residuals[number] = self._make_residuals(t, group)
+                self._residuals[number] = self._make_residuals(t, group, scale)
             rows, inputs = len(group), self._inputs
             text = torch.cat([inputs.texts[branch.prompt] for branch in group])
             first = inputs.first.repeat(rows, 1, 1, 1)
@@ -102,16 +107,17 @@ class BranchPredictions:
             self._image.clear()
         return predictions
 
-    def _make_residuals(self, t: Tensor, group: Sequence[Branch]) -> Residuals:
+    def _make_residuals(self, t: Tensor, group: Sequence[Branch], scale: float) -> Residuals:
         inputs = self._inputs
         residuals = denoiser.concatenated([self._image_residuals(t, branch.prompt) for branch in group])
         strokes, lora = group[0].strokes, group[0].lora
-        if strokes is None:
+        if strokes is None or scale == 0:
             return residuals
         self._switch(lora)
         condition = inputs.conditions[strokes].repeat(len(group), 1, 1, 1, 1)
         text = torch.cat([inputs.texts[branch.prompt] for branch in group])
-        return residuals + denoiser.motion_residuals(self._motion_controlnet, t.expand(len(condition)), text, condition)
+        motion = denoiser.motion_residuals(self._motion_controlnet, t.expand(len(condition)), text, condition)
+        return residuals + motion.scaled(scale)
 
     def _image_residuals(self, t: Tensor, prompt: str) -> Residuals:
         inputs = self._inputs

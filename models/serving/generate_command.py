@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, get_args
 from models.errors import UserError
 from models.geometry import Size
 from models.modes import MODES, Solver
-from models.serving.image import read_image
+from models.sampling.picture import SeenPicture
+from models.serving.image import ImageError, read_image
 from models.strokes.camera_presets import CAMERA_MOVES
 from models.strokes.trajectories import Trajectories, load_trajectories, parse_trajectories
 
@@ -26,6 +27,13 @@ def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     make = commands.add_parser("generate", help="make a video")
     make.set_defaults(run=run_generate)
     make.add_argument("--image", type=Path, required=True, help="first frame; scaled and centre-cropped to the model's")
+    make.add_argument(
+        "--keyframe",
+        action="append",
+        default=[],
+        metavar="FRAME=FILE",
+        help="a picture of a later frame, of the image's size, for example 15=last.png; repeat it for more",
+    )
     make.add_argument(
         "--trajectories",
         type=Path,
@@ -59,10 +67,20 @@ def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="[NAME:]FILE[=WEIGHT]",
         help="a community LoRA, .safetensors or .ckpt; repeat it for more",
     )
+    make.add_argument(
+        "--lora-weight",
+        action="append",
+        default=[],
+        metavar="NAME=WEIGHT",
+        help="weight of a community LoRA that the model already has; repeat it for more",
+    )
     make.add_argument("--dtype", choices=DTYPES, default="float32", help="of the networks; default: float32")
     make.add_argument("--offload", action="store_true", help="VAE and text encoder on the GPU only while they work")
     make.add_argument("--vae-tiling", action="store_true", help="decode large frames in tiles, with less memory")
     make.add_argument("--guidance-scale", type=float, help="of the prompt, 1 is off; the model's own if left out")
+    make.add_argument("--control-scale", type=float, help="how strongly the strokes act; 1 is as trained, 0 not at all")
+    make.add_argument("--control-start", type=float, help="share of the sampling steps from which the strokes act, 0")
+    make.add_argument("--control-end", type=float, help="share of the sampling steps up to which the strokes act, 1")
     trajectory = make.add_mutually_exclusive_group()
     trajectory.add_argument(
         "--trajectory-guidance-scale", type=float, help="l_trajs of Eq. 5; the model's own if left out"
@@ -75,6 +93,8 @@ def run_generate(options: argparse.Namespace) -> None:
     if options.output.suffix not in FORMATS:
         raise UserError(f"--output: {options.output} must end in {' or '.join(FORMATS)}")
     image, notes, _ = read_image(options.image)
+    keyframes = [_keyframe(text) for text in options.keyframe]
+    notes += tuple(f"--keyframe {frame}: {note}" for frame, picture in keyframes for note in picture.notes)
     trajectories = _trajectories(options, image.size)
 
     import torch
@@ -94,6 +114,7 @@ def run_generate(options: argparse.Namespace) -> None:
         name, path, weight = _named_lora(text)
         pipeline.load_personal_lora(path, name)
         personal[name] = weight
+    personal |= dict(_lora_weight(text) for text in options.lora_weight)
     place(pipeline, options.offload)
     video = make_video(
         pipeline,
@@ -106,13 +127,15 @@ def run_generate(options: argparse.Namespace) -> None:
             options.seed,
             options.output.suffix.removeprefix("."),
             _sampling_options(options, personal),
+            notes=notes,
+            keyframes=tuple((frame, picture.image) for frame, picture in keyframes),
         ),
     )
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_bytes(video.data)
     cropped = f", cropped {video.cropped}" if video.cropped else ""
     print(f"{options.output}: {video.num_frames} frames of {video.width}x{video.height}, seed {video.seed}{cropped}")
-    for note in (*notes, *video.notes):
+    for note in video.notes:
         print(f"note: {note}")
 
 
@@ -123,6 +146,9 @@ def _sampling_options(options: argparse.Namespace, personal: dict[str, float]) -
         "guidance_scale": options.guidance_scale,
         "solver": options.solver,
         "residual_interval": options.residual_interval,
+        "controlnet_conditioning_scale": options.control_scale,
+        "control_guidance_start": options.control_start,
+        "control_guidance_end": options.control_end,
         "personal_loras": personal,
     }
     if options.plain_guidance or options.trajectory_guidance_scale is not None:
@@ -151,6 +177,26 @@ def _trajectories(options: argparse.Namespace, canvas: Size) -> Trajectories:
     if options.mode != "both":
         raise UserError(f"--camera: beside --trajectories it needs --mode both, got {options.mode}; give one of them")
     return replace(named, strokes=drawn.strokes)
+
+
+def _lora_weight(text: str) -> tuple[str, float]:
+    """Name and weight of `NAME=WEIGHT`."""
+    name, _, weight = text.rpartition("=")
+    try:
+        return name, float(weight)
+    except ValueError:
+        raise UserError(f"--lora-weight: expected NAME=WEIGHT, got {text!r}") from None
+
+
+def _keyframe(text: str) -> tuple[int, SeenPicture]:
+    """Frame number and picture of `FRAME=FILE`."""
+    frame, _, file = text.partition("=")
+    if not frame.isdecimal() or not file:
+        raise UserError(f"--keyframe: expected FRAME=FILE, for example 15=last.png, got {text!r}")
+    try:
+        return int(frame), read_image(Path(file))
+    except ImageError as error:
+        raise UserError(str(error).replace("--image", "--keyframe", 1)) from None
 
 
 def _named_lora(text: str) -> tuple[str, Path, float]:

@@ -3,6 +3,7 @@
 import io
 import secrets
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ class Wish:
     """What a user asks for. Without a `seed` one is drawn. `options` are sampling settings other than the model's.
 
     cropped, notes: what was done to the picture before, see `models.serving.image.FramedPicture`.
+    keyframes: pictures of later frames, of the size of `image`, with their frame numbers.
     """
 
     image: Image.Image
@@ -40,6 +42,22 @@ class Wish:
     options: SamplingOptions = field(default_factory=SamplingOptions)
     cropped: str = ""
     notes: tuple[str, ...] = ()
+    keyframes: tuple[tuple[int, Image.Image], ...] = ()
+
+    def pictures(self, frames: int) -> tuple[list[Image.Image], list[int]]:
+        """All pictures and their frame numbers, in order, for a video of so many frames.
+
+        Raises:
+            UserError: a frame number is given twice or not within the video, or a picture has another size.
+        """
+        placed = [(0, self.image), *sorted(self.keyframes, key=lambda each: each[0])]
+        for (before, _), (frame, picture) in pairwise(placed):
+            if not before < frame < frames:
+                raise UserError(f"keyframes: different frames from 1 to {frames - 1} are needed, got {frame}")
+            if picture.size != self.image.size:
+                sizes = [f"{width}x{height}" for width, height in (picture.size, self.image.size)]
+                raise UserError(f"keyframes: the picture of frame {frame} has {sizes[0]} pixels, the first {sizes[1]}")
+        return [picture for _, picture in placed], [frame for frame, _ in placed]
 
 
 class NotFinite(UserError):
@@ -74,14 +92,16 @@ def make_video(pipeline: ImageConductorPipeline, wish: Wish, on_step: StepCallba
         NotFinite: the frames are not numbers.
     """
     seed = secrets.randbelow(2**31) if wish.seed is None else wish.seed
+    pictures, at = wish.pictures(pipeline.settings.frames)
     result = pipeline(
-        wish.image,
+        pictures,
         wish.prompt,
         wish.trajectories,
         wish.mode,
         negative_prompt=wish.negative_prompt,
         generator=torch.Generator().manual_seed(seed),
         output_type="np",
+        image_frames=at,
         on_step=on_step,
         **wish.options,
     )

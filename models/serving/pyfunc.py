@@ -77,6 +77,7 @@ class ImageConductorModel(PythonModel):
             request = record if isinstance(record, Request) else Request.model_validate(record)
             try:
                 wish = request.wish((settings.width, settings.height), allowed)
+                wish.pictures(settings.frames)
                 planned.append(PlannedVideo(wish, settings.changed(wish.options).num_inference_steps))
             except ValueError as error:
                 raise _bad(_at(i, error)) from None

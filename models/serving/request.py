@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
+from PIL.Image import Image
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -16,7 +17,7 @@ from pydantic import (
 from models.errors import LONGEST_NAME, UserError, field_problems
 from models.geometry import Size
 from models.modes import Mode
-from models.sampling.settings import SamplingOptions
+from models.sampling.settings import MAX_CONTROL_SCALE, SamplingOptions
 from models.serving.image import MAX_IMAGE_BYTES, decode_image
 from models.serving.limits import Limits
 from models.serving.make_video import Wish
@@ -25,11 +26,29 @@ from models.strokes.trajectories import parse_trajectories
 
 EMPTY = {"image": "", "trajectories": [], "mode": "object", "prompt": ""}
 MAX_LORA_WEIGHT = 100.0
-SETTINGS = ("num_inference_steps", "guidance_scale", "trajectory_guidance_scale", "personal_loras")
+MAX_KEYFRAMES = 16
+SETTINGS = (
+    "num_inference_steps",
+    "guidance_scale",
+    "trajectory_guidance_scale",
+    "controlnet_conditioning_scale",
+    "control_guidance_start",
+    "control_guidance_end",
+    "personal_loras",
+)
 
 
 class RequestError(UserError):
     """A request that is refused; the message begins with the field."""
+
+
+class KeyframeField(BaseModel):
+    """frame: its number, from 1. image: base64 of a PNG or JPEG that has the size of the request's first picture."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    frame: int = Field(ge=1, le=MAX_POINTS)
+    image: str = Field(max_length=MAX_IMAGE_BYTES * 4 // 3)
 
 
 class Request(BaseModel):
@@ -39,6 +58,8 @@ class Request(BaseModel):
     image, as it is shown; times: one number in 0..1 for each point of `trajectories`; visibility: true or false for
     each; frames: how many frames strokes of one point per frame were made for; camera_times: as `times`, for
     `camera_trajectories`; camera: a move by name instead of `camera_trajectories`, {"move": "zoom_in", "amount": 40}.
+    keyframes: pictures of later frames. controlnet_conditioning_scale: how strongly the strokes act, 1 is as trained;
+    control_guidance_start, control_guidance_end: shares of the sampling steps between which they act.
     Where a sampling setting is left out the model's own holds; a `trajectory_guidance_scale` of null is plain
     classifier-free guidance. Without a `seed` one is drawn; the response tells it. personal_loras: weights of the
     community LoRAs that the model was registered with.
@@ -61,6 +82,10 @@ class Request(BaseModel):
     num_inference_steps: int | None = Field(None, ge=1, le=200)
     guidance_scale: float | None = Field(None, ge=1, le=50, allow_inf_nan=False)
     trajectory_guidance_scale: float | None = Field(None, ge=0, le=50, allow_inf_nan=False)
+    controlnet_conditioning_scale: float | None = Field(None, ge=0, le=MAX_CONTROL_SCALE, allow_inf_nan=False)
+    control_guidance_start: float | None = Field(None, ge=0, lt=1, allow_inf_nan=False)
+    control_guidance_end: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
+    keyframes: list[KeyframeField] | None = Field(None, max_length=MAX_KEYFRAMES)
     personal_loras: dict[str, float] | None = None
     output_format: str | None = Field(None, pattern="^(mp4|gif)$")
 
@@ -94,6 +119,7 @@ class Request(BaseModel):
         names = ("trajectories", "times", "visibility", "camera_trajectories", "camera_times", "camera", "frames")
         fields = {name: value for name in names if (value := getattr(self, name)) is not None}
         picture = decode_image(self.image, frame, limits.max_pixels)
+        keyframes, notes = self._keyframes(picture.size, frame, limits)
         trajectories = parse_trajectories({"width": picture.size[0], "height": picture.size[1], **fields})
         mode = cast(Mode, self.mode)
         trajectories.strokes_of(mode)
@@ -107,8 +133,24 @@ class Request(BaseModel):
             self.output_format or "mp4",
             cast(SamplingOptions, {name: getattr(self, name) for name in SETTINGS if name in self.model_fields_set}),
             picture.cropped,
-            picture.notes,
+            (*picture.notes, *notes),
+            keyframes,
         )
+
+    def _keyframes(self, size: Size, frame: Size, limits: Limits) -> tuple[tuple[tuple[int, Image], ...], list[str]]:
+        """The pictures of later frames, and what was changed on them. Raises UserError, see `wish`."""
+        placed, notes = [], []
+        for i, each in enumerate(self.keyframes or []):
+            try:
+                picture = decode_image(each.image, frame, limits.max_pixels)
+            except UserError as error:
+                raise RequestError(f"keyframes[{i}].{error}") from None
+            if picture.size != size:
+                sizes = [f"{width}x{height}" for width, height in (picture.size, size)]
+                raise RequestError(f"keyframes[{i}].image: {sizes[0]} pixels, but the first picture has {sizes[1]}")
+            placed.append((each.frame, picture.image))
+            notes += [f"keyframes[{i}].{note}" for note in picture.notes]
+        return tuple(placed), notes
 
 
 class Response(BaseModel):

@@ -22,6 +22,7 @@ def project(tmp_path):
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["collect"] |= {"source": "folder"}
     params["collect"]["folder"]["mixed"] = "s3://videos/in"
+    params["compute"]["backend"] = "serial"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     run(tmp_path, "git", "init", "--quiet")
     run(tmp_path, "dvc", "init", "--quiet")

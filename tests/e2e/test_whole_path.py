@@ -40,6 +40,7 @@ SMALL = {
     "evaluate.trajectory_guidance_scales": [1.1],
     "register.max_cam_mc_ratio": 100.0,
     "register.max_obj_mc_ratio": 100.0,
+    "compute.backend": "serial",
 }
 
 

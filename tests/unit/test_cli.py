@@ -58,7 +58,22 @@ def test_sampling_options_reach_the_sampler(run):
     assert run(seed=1, steps=4, solver="dpmsolver++")[0].read_bytes() != exact
     assert run(seed=1, steps=4, **{"residual-interval": 2})[0].read_bytes() != exact
     assert run(seed=1, steps=4, **{"vae-tiling": True})[0].read_bytes() == exact
+    halved = run(seed=1, steps=4, **{"control-scale": 0.5})[0].read_bytes()
+    assert run(seed=1, steps=4, **{"control-end": 0.5})[0].read_bytes() not in (exact, halved)
+    assert run(seed=1, steps=4, **{"control-scale": 1, "control-start": 0})[0].read_bytes() == exact != halved
     assert run(seed=1, steps=4, dtype="bfloat16")[0].read_bytes() != exact
+
+
+def test_a_picture_of_a_later_frame_changes_the_video(run, tmp_path):
+    alone = run(seed=1)[0].read_bytes()
+    Image.fromarray(np.full((32, 32, 3), 255, np.uint8)).save(tmp_path / "last.png")
+    last = tiny.FRAMES - 1
+    assert run(seed=1, keyframe=f"{last}={tmp_path / 'last.png'}")[0].read_bytes() != alone
+    with pytest.raises(SystemExit, match=f"keyframes: different frames from 1 to {last} are needed, got {tiny.FRAMES}"):
+        run(keyframe=f"{tiny.FRAMES}={tmp_path / 'last.png'}")
+    Image.fromarray(np.full((16, 32, 3), 255, np.uint8)).save(tmp_path / "wide.png")
+    with pytest.raises(SystemExit, match="keyframes: the picture of frame 1 has 32x16 pixels, the first 32x32"):
+        run(keyframe=f"1={tmp_path / 'wide.png'}")
 
 
 def test_a_camera_move_by_name_needs_no_strokes_and_goes_with_them_in_mode_both(run):
@@ -83,6 +98,9 @@ def test_a_camera_move_by_name_needs_no_strokes_and_goes_with_them_in_mode_both(
         ({"trajectories": "i.png"}, "i.png: not readable"),
         ({"output": "v.avi"}, "--output: .*must end in .mp4 or .gif"),
         ({"model": "nowhere"}, "--model: nowhere: no such folder"),
+        ({"keyframe": "last.png"}, "--keyframe: expected FRAME=FILE"),
+        ({"keyframe": "2=none.png"}, "--keyframe: .*no such file"),
+        ({"control-start": 0.8, "control-end": 0.2}, "control_guidance_start, control_guidance_end: must rise"),
         ({"steps": 0}, "num_inference_steps"),
         ({"residual-interval": 0}, "residual_interval"),
         ({"mode": "both"}, "camera_trajectories"),

@@ -10,6 +10,7 @@ from PIL import Image
 from models.denoising.strokes import Strokes
 from models.sampling.adapters import fused_loras, use_lora
 from models.sampling.pipeline import ImageConductorPipeline
+from models.sampling.settings import Settings
 from tests.unit import tiny
 
 STROKE = {"width": 24, "height": 16, "trajectories": [[[4, 4], [16, 8]]]}
@@ -240,9 +241,44 @@ def test_an_image_of_another_shape_is_cropped_and_the_strokes_with_it(pipe):
     assert result.cropped == "32 pixels of the height"
 
 
+def test_strokes_of_no_strength_change_nothing_and_stronger_ones_more(pipe, image):
+    def latents(steps=4, **options):
+        given = {"mode": "camera", "num_inference_steps": steps, "generator": torch.manual_seed(0), **options}
+        return pipe(image, "", STROKE, output_type="latent", **given).frames
+
+    off = latents(controlnet_conditioning_scale=0.0)
+    assert torch.equal(off, latents(mode="object", controlnet_conditioning_scale=0.0))
+    half, whole = ((latents(controlnet_conditioning_scale=scale) - off).abs().mean() for scale in (0.5, 1.0))
+    assert 0 < half < whole
+    assert torch.equal(latents(control_guidance_start=0.0, control_guidance_end=1.0), latents())
+    early, late = latents(control_guidance_end=0.5), latents(control_guidance_start=0.5)
+    assert not torch.equal(early, late) and not torch.equal(early, off) and not torch.equal(late, off)
+    assert torch.equal(
+        latents(residual_interval=4, control_guidance_end=0.5, steps=4),
+        latents(residual_interval=2, control_guidance_end=0.5, steps=4),
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "scales"),
+    [(0, 1, [2, 2, 2, 2]), (0, 0.5, [2, 2, 0, 0]), (0.3, 1, [0, 0, 2, 2]), (0.25, 0.74, [0, 2, 0, 0])],
+)
+def test_a_step_counts_if_the_whole_of_it_lies_between_start_and_end(start, end, scales):
+    settings = Settings(
+        num_inference_steps=4,
+        controlnet_conditioning_scale=2,
+        control_guidance_start=start,
+        control_guidance_end=end,
+    )
+    assert settings.control_scales() == scales
+
+
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [
+        ({"controlnet_conditioning_scale": float("nan")}, "controlnet_conditioning_scale"),
+        ({"control_guidance_start": 0.5, "control_guidance_end": 0.5}, "control_guidance_start"),
+        ({"control_guidance_end": 0.1, "num_inference_steps": 2}, "no whole step of 2"),
         ({"mode": "zoom"}, "mode"),
         ({"output_type": "mp4"}, "output_type"),
         ({"num_videos": 0}, "num_videos"),

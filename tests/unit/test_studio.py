@@ -15,11 +15,12 @@ from models.serving.cli import main
 from models.serving.load import load_model
 from models.serving.studio.drawing import read_drawing, with_strokes
 from models.serving.studio.estimate import warped_frames
+from models.serving.studio.form import EQ_5, PLAIN, SOLVER_OF_MODEL, Form, make_wish
 from models.serving.studio.history import History
 from models.serving.studio.importing import strokes_of_files
 from models.serving.studio.recipe import as_request
 from models.serving.studio.sampler import LocalSampler, RemoteSampler
-from models.serving.studio.work import EQ_5, PLAIN, SOLVER_OF_MODEL, Form, Studio, make_wish
+from models.serving.studio.work import Studio
 from tests.unit.tiny import pipeline
 
 FORM = Form("a lake", "", "follow the drawing", 5, True, 2, SOLVER_OF_MODEL, None, PLAIN, 1.1)
@@ -62,7 +63,7 @@ def test_a_video_is_made_measured_and_kept(studio, tmp_path):
     assert entry is not None and updates[-1].text == "Done. Seed 5."
     assert "| object 1 |" in entry.facts["errors"] and "| pin 2 |" in entry.facts["errors"]
     again = History(tmp_path / "history", 10**9).find(entry.name)
-    assert again is not None and again.facts["form"] == list(FORM) and json.loads(again.drawing())["width"] == 48
+    assert again is not None and Form(*again.facts["form"]) == FORM and json.loads(again.drawing())["width"] == 48
     assert len(again.frames()) == 3
     assert studio.overlaid(entry, True, True) != studio.overlaid(entry, False, False) == str(entry.video)
     went_on = json.loads(studio.onward(entry.name))
@@ -72,30 +73,42 @@ def test_a_video_is_made_measured_and_kept(studio, tmp_path):
     assert studio.history.entries() == []
 
 
+@pytest.fixture
+def later_pictures(tmp_path):
+    """A form with a larger picture of the last frame, and strokes that act for half of the steps."""
+    Image.effect_noise((96, 80), 90).save(tmp_path / "last.jpg")
+    return FORM._replace(
+        control_scale=0.5, control_end=0.5, keyframes=[str(tmp_path / "last.jpg")], keyframe_numbers="2"
+    )
+
+
 @pytest.mark.parametrize("guidance", [PLAIN, EQ_5])
-def test_the_command_line_gives_the_same_video(studio, tmp_path, guidance):
+def test_the_command_line_gives_the_same_video(studio, tmp_path, later_pictures, guidance):
     import shlex
 
-    entry = list(studio.make("me", drawing(), FORM._replace(trajectory_guidance=guidance)))[-1].entry
+    form = later_pictures if guidance == PLAIN else FORM
+    entry = list(studio.make("me", drawing(), form._replace(trajectory_guidance=guidance)))[-1].entry
     words = shlex.split(entry.facts["recipes"][0])
     assert words[0] == "image-conductor"
     main([*words[1:-1], str(tmp_path / "again.mp4")])
     assert (tmp_path / "again.mp4").read_bytes() == entry.video.read_bytes()
 
 
-def test_python_gives_the_same_video(studio, tmp_path, monkeypatch):
-    entry = list(studio.make("me", drawing(), FORM))[-1].entry
+def test_python_gives_the_same_video(studio, tmp_path, later_pictures, monkeypatch):
+    entry = list(studio.make("me", drawing(), later_pictures))[-1].entry
     monkeypatch.chdir(tmp_path)
     exec(entry.facts["recipes"][1], {})
     assert (tmp_path / "video.mp4").read_bytes() == entry.video.read_bytes()
 
 
-def test_a_request_to_a_scoring_server_gives_the_same_video(studio):
+def test_a_request_to_a_scoring_server_gives_the_same_video(studio, later_pictures):
     from models.serving.limits import Limits
     from models.serving.make_video import make_video
     from models.serving.request import Request
 
-    entry = list(studio.make("me", drawing(), FORM))[-1].entry
+    entry = list(studio.make("me", drawing(), later_pictures))[-1].entry
+    assert "picture of frame 2: cropped" in entry.facts["errors"]
+    assert Form(*entry.facts["form"]).keyframes == [str(entry.folder / "keyframe-2.png")]
     (record,) = json.loads((entry.folder / "request.json").read_text())["inputs"]
     assert make_video(pipeline(), Request(**record).wish((24, 16), Limits())).data == entry.video.read_bytes()
 
@@ -157,9 +170,9 @@ def test_a_refusal_of_the_server_and_a_server_that_is_gone_are_said(server):
     wish = make_wish(checked, FORM)
     bad = as_request(checked, wish) | {"seed": -1}
     with pytest.raises(UserError, match=r"inputs\[0\].seed: "):
-        RemoteSampler(server).sample(wish, bad, lambda done, total: None)
+        RemoteSampler(server).sample(wish, bad, lambda done, total, picture: None)
     with pytest.raises(UserError, match="no video came back"):
-        RemoteSampler("http://127.0.0.1:1").sample(wish, bad, lambda done, total: None)
+        RemoteSampler("http://127.0.0.1:1").sample(wish, bad, lambda done, total, picture: None)
 
 
 def test_what_was_changed_on_the_picture_is_said(studio):
@@ -168,6 +181,21 @@ def test_what_was_changed_on_the_picture_is_said(studio):
     clear = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     entry = list(studio.make("me", json.dumps(json.loads(drawing()) | {"image": clear}), FORM))[-1].entry
     assert "over white" in entry.facts["errors"]
+
+
+def test_variations_are_videos_with_seeds_that_count_up_and_previews_come_while_they_are_made(studio, monkeypatch):
+    monkeypatch.setattr("models.serving.studio.work.PREVIEW_EVERY", 0.0)
+    updates = list(studio.make("me", drawing(), FORM._replace(variations=3)))
+    made = [update.entry for update in updates if update.entry]
+    assert [entry.facts["seed"] for entry in made] == [5, 6, 7] and updates[-1].text == "Video 3 of 3. Done. Seed 7."
+    assert [Form(*entry.facts["form"]).seed for entry in made] == [5, 6, 7]
+    assert [update.running for update in updates if update.entry] == [True, True, False]
+    previews = [update.preview for update in updates if update.preview]
+    assert len(previews) == 3 and all(data.startswith(b"\xff\xd8") for data in previews)
+    (alone,) = [update.entry for update in studio.make("me", drawing(), FORM._replace(seed=6)) if update.entry]
+    assert alone.video.read_bytes() == made[1].video.read_bytes()
+    shown = studio.compared([entry.name for entry in made] + ["gone"], True, False)
+    assert [title for _, title in shown] == ["seed 5", "seed 6", "seed 7"]
 
 
 def test_cancel_stops_the_sampler_between_two_steps(studio):
@@ -209,11 +237,18 @@ def test_sessions_take_turns(studio):
         (drawing(), FORM._replace(seed=-1), "seed: must be a whole number"),
         (drawing(), FORM._replace(steps=900), "steps: must be from 1 to 200"),
         (drawing(), FORM._replace(guidance=0.5), "guidance: must be from 1 to 50"),
+        (drawing(), FORM._replace(control_scale=-1), "strength of the strokes: must be from 0 to 10, got -1"),
+        (drawing(), FORM._replace(control_start=0.4, control_end=0.6), "no whole step of 2 lies between 0.4 and 0.6"),
+        (drawing(), FORM._replace(variations=9), "variations: must be from 1 to 8, got 9"),
+        (drawing(), FORM._replace(personal_loras="style"), "personal LoRAs: expected names and weights"),
+        (drawing(), FORM._replace(personal_loras="style=900"), "personal LoRAs: style: must be from -100 to 100"),
+        (drawing(), FORM._replace(personal_loras="nobody=0.5"), "personal_loras: nobody is not loaded"),
+        (drawing(), FORM._replace(keyframe_numbers="2"), "later pictures: 0 files need as many frame numbers"),
         (drawing(), FORM._replace(mode="both"), "camera_trajectories: mode both needs"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_field(studio, text, form, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(ValueError, match=message):
         list(studio.make("me", text, form))
 
 

@@ -2,6 +2,7 @@
 
 page/     template, style and script of the stroke editor
 drawing   what the editor sends and takes
+form      what the page's form asks the sampler for
 estimate  the picture warped by the strokes, without a model
 sampler   videos by a model in this process or by a scoring server, with progress and cancel
 measured  the error of a video, stroke by stroke

@@ -8,6 +8,7 @@ import gradio as gr
 
 from models.errors import UserError
 from models.serving.studio.drawing import canvas_of, with_strokes
+from models.serving.studio.form import Form
 from models.serving.studio.history import HistoryEntry
 from models.serving.studio.importing import strokes_of_files, strokes_of_video
 from models.serving.studio.widgets import (
@@ -17,8 +18,9 @@ from models.serving.studio.widgets import (
     form_fields,
     progress_bar,
     stroke_editor,
+    video_slider,
 )
-from models.serving.studio.work import Form, Studio
+from models.serving.studio.work import Studio
 from models.strokes.stroke import Trajectories
 
 TITLE = "# Image Conductor Studio\nDraw how things move, watch it, and see how well it was followed."
@@ -60,15 +62,27 @@ def make_page(studio: Studio) -> gr.Blocks:
                     last = gr.DownloadButton("Last frame", size="sm")
                     onward = gr.Button("Continue", size="sm", elem_id="studio-continue")
                     forget = gr.Button("Delete", size="sm", elem_id="studio-forget")
+                variations = gr.Gallery(
+                    label="Variations, side by side",
+                    columns=2,
+                    height=300,
+                    allow_preview=False,
+                    visible=False,
+                    elem_id="studio-side-by-side",
+                )
+                with gr.Accordion("Compare with another video", open=False):
+                    other = gr.Dropdown([], label="Behind the slider", elem_id="studio-other")
+                    slider = gr.HTML(elem_id="studio-compared")
                 with gr.Accordion("Make it elsewhere", open=False):
                     command = gr.Code(label="Command line", language="shell", elem_id="studio-command")
                     python = gr.Code(label="Python", language="python")
                     curl = gr.Code(label="curl", language="shell")
         gr.Markdown("### History")
         gallery = gr.Gallery(show_label=False, columns=8, height=200, allow_preview=False, elem_id="studio-history")
-        names, opened = gr.State([]), gr.State("")
+        names, opened, made_together = gr.State([]), gr.State(""), gr.State([])
         view = [video, errors, after, mp4, gif, last, command, python, curl, opened]
-        shelf = [gallery, names]
+        shelf = [gallery, names, other]
+        beside = [variations, made_together]
 
         def shown_entry(entry: HistoryEntry | None, chosen: list[str]) -> list[Any]:
             if entry is None:
@@ -82,17 +96,26 @@ def make_page(studio: Studio) -> gr.Blocks:
         def shelved() -> list[Any]:
             entries = studio.history.entries()
             pictures = [(str(entry.folder / "thumbnail.jpg"), entry.title) for entry in entries]
-            return [pictures, [entry.name for entry in entries]]
+            choices = [(f"{entry.title}, seed {entry.facts.get('seed')}", entry.name) for entry in entries]
+            return [pictures, [entry.name for entry in entries], gr.update(choices=choices, value=None)]
+
+        def side_by_side(chosen: list[str], together: list[str]) -> list[Any]:
+            videos = studio.compared(together, *(name in chosen for name in SHOWN))
+            return [gr.update(value=videos, visible=len(together) > 1), together]
 
         def make(request: gr.Request, text: str, chosen: list[str], *values: Any) -> Iterator[list[Any]]:
-            quiet = [gr.skip()] * (len(view) + len(shelf))
+            quiet = [gr.skip()] * (len(view) + len(shelf) + len(beside))
+            together: list[str] = []
+            preview = None
             try:
                 for update in studio.make(str(request.session_hash), text, Form(*values)):
-                    head = [progress_bar(update.text, update.share), gr.update(interactive=update.running)]
-                    yield [
-                        *head,
-                        *(quiet if update.entry is None else [*shown_entry(update.entry, chosen), *shelved()]),
-                    ]
+                    preview = None if update.entry or not update.running else update.preview or preview
+                    bar = progress_bar(update.text, update.share, preview=preview)
+                    fresh = quiet
+                    if update.entry is not None:
+                        together.append(update.entry.name)
+                        fresh = [*shown_entry(update.entry, chosen), *shelved(), *side_by_side(chosen, together)]
+                    yield [bar, gr.update(interactive=update.running), *fresh]
             except ValueError as error:
                 yield [progress_bar(str(error), None, bad=True), gr.update(interactive=False), *quiet]
 
@@ -102,7 +125,7 @@ def make_page(studio: Studio) -> gr.Blocks:
         def pick(event: gr.SelectData, known: list[str], chosen: list[str]) -> list[Any]:
             index = int(event.index)
             entry = studio.history.find(known[index]) if index < len(known) else None
-            drawn = [gr.skip()] * (1 + len(form)) if entry is None else [entry.drawing(), *entry.facts["form"]]
+            drawn = [gr.skip()] * (1 + len(form)) if entry is None else [entry.drawing(), *Form(*entry.facts["form"])]
             return [*drawn, *shown_entry(entry, chosen)]
 
         def remove(name: str, chosen: list[str]) -> list[Any]:
@@ -113,12 +136,18 @@ def make_page(studio: Studio) -> gr.Blocks:
             return _told(lambda: (studio.onward(name), "The strokes go on from the last frame."))
 
         making: Any = {"concurrency_limit": 1, "concurrency_id": "sampler", "show_progress": "hidden"}
-        go.click(make, [editor, layers, *form], [progress, cancel, *view, *shelf], **making)
+        go.click(make, [editor, layers, *form], [progress, cancel, *view, *shelf, *beside], **making)
         cancel.click(stop, None, None, queue=False)
         examples.select(_pick_example, None, editor)
         files.upload(_add_files, [editor, files], [editor, progress])
         clip.upload(_add_clip, [editor, clip, grid], [editor, progress])
         gallery.select(pick, [names, layers], [editor, *form, *view])
+        variations.select(pick, [made_together, layers], [editor, *form, *view])
+        other.input(
+            lambda name, behind: video_slider(*(studio.overlay_of(each, False, False) for each in (name, behind))),
+            [opened, other],
+            slider,
+        )
         layers.change(
             lambda name, chosen: studio.overlay_of(name, *(each in chosen for each in SHOWN)), [opened, layers], video
         )

@@ -1,12 +1,14 @@
 """The folder of finished videos: one folder an entry, with all that it takes to make the video again.
 
-<time>-<seed>/ picture.png strokes.json drawing.json request.json entry.json video.mp4 thumbnail.jpg
+<time>-<seed>/ picture.png keyframe-<frame>.png strokes.json drawing.json request.json entry.json video.mp4
+               thumbnail.jpg
 """
 
 import json
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,10 @@ class HistoryEntry:
         """The editor's value."""
         return (self.folder / "drawing.json").read_text(encoding="utf-8")
 
+    def keyframe(self, frame: int) -> Path:
+        """The picture of a later frame."""
+        return self.folder / f"keyframe-{frame}.png"
+
     def frames(self) -> np.ndarray:
         return read_video(self.video)[0]
 
@@ -77,7 +83,14 @@ class History:
         """The entry of a name; None if it is gone."""
         return next((entry for entry in self.entries() if entry.name == name), None)
 
-    def add(self, drawing: Drawing, video: MadeVideo, request: dict[str, Any], facts: dict[str, Any]) -> HistoryEntry:
+    def add(
+        self,
+        drawing: Drawing,
+        video: MadeVideo,
+        request: dict[str, Any],
+        keyframes: Sequence[tuple[int, Image.Image]],
+        facts: dict[str, Any],
+    ) -> HistoryEntry:
         """Write an entry whole, or not at all."""
         now = time.time()
         stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
@@ -85,6 +98,8 @@ class History:
         part = self.folder / f".{name}"
         part.mkdir()
         (part / f"picture{drawing.suffix}").write_bytes(drawing.picture_bytes)
+        for frame, picture in keyframes:
+            picture.save(HistoryEntry(part, {}).keyframe(frame))
         (part / "strokes.json").write_text(json.dumps(as_object(drawing.trajectories)), encoding="utf-8")
         (part / "drawing.json").write_text(drawing.text, encoding="utf-8")
         (part / "request.json").write_text(json.dumps({"inputs": [request]}), encoding="utf-8")

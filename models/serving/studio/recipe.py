@@ -1,9 +1,12 @@
 """One result, to be made again elsewhere: as a command line, as Python, as curl."""
 
 import base64
+import io
 import shlex
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from models.serving.make_video import Wish
 from models.serving.studio.drawing import Drawing
@@ -14,15 +17,19 @@ OPTIONS = {
     "guidance_scale": "--guidance-scale",
     "trajectory_guidance_scale": "--trajectory-guidance-scale",
     "solver": "--solver",
+    "controlnet_conditioning_scale": "--control-scale",
+    "control_guidance_start": "--control-start",
+    "control_guidance_end": "--control-end",
 }
-REQUEST_OPTIONS = ("num_inference_steps", "guidance_scale", "trajectory_guidance_scale")
 
 
 def as_request(drawing: Drawing, wish: Wish) -> dict[str, Any]:
     """The wish as a scoring server takes it."""
     strokes = as_object(drawing.trajectories)
     kept = {key: value for key, value in strokes.items() if key not in ("width", "height")}
-    options = {name: value for name, value in wish.options.items() if name in REQUEST_OPTIONS}
+    options: dict[str, Any] = {name: value for name, value in wish.options.items() if name != "solver"}
+    if wish.keyframes:
+        options["keyframes"] = [{"frame": frame, "image": _png(picture)} for frame, picture in wish.keyframes]
     return {
         "image": base64.b64encode(drawing.picture_bytes).decode(),
         "mode": wish.mode,
@@ -37,6 +44,7 @@ def as_request(drawing: Drawing, wish: Wish) -> dict[str, Any]:
 def as_command(wish: Wish, folder: Path, picture: Path, model: str) -> str:
     """The command line of `generate`."""
     words = ["image-conductor", "generate", "--model", model, "--image", str(picture)]
+    words += [f"--keyframe={frame}={folder / f'keyframe-{frame}.png'}" for frame, _ in wish.keyframes]
     words += ["--trajectories", str(folder / "strokes.json"), "--mode", wish.mode, f"--prompt={wish.prompt}"]
     words += [f"--negative-prompt={wish.negative_prompt}"] if wish.negative_prompt else []
     words += ["--seed", str(wish.seed)]
@@ -46,6 +54,7 @@ def as_command(wish: Wish, folder: Path, picture: Path, model: str) -> str:
             words.append("--plain-guidance")
         elif value is not ... and value is not None:
             words.append(f"{option}={value}")
+    words += [f"--lora-weight={name}={weight}" for name, weight in (wish.options.get("personal_loras") or {}).items()]
     return shlex.join([*words, "--output", "video.mp4"])
 
 
@@ -69,10 +78,27 @@ def as_python(wish: Wish, folder: Path, picture: Path, model: str) -> str:
             f"    negative_prompt={wish.negative_prompt!r},",
             f"    seed={wish.seed},",
             f"    options={dict(wish.options)!r},",
+            *_python_keyframes(wish, folder),
             ")",
             'Path("video.mp4").write_bytes(make_video(pipeline, wish).data)',
         ]
     )
+
+
+def _python_keyframes(wish: Wish, folder: Path) -> list[str]:
+    """The lines of `keyframes`, if there are any."""
+    if not wish.keyframes:
+        return []
+    files = [(frame, str(folder / f"keyframe-{frame}.png")) for frame, _ in wish.keyframes]
+    pairs = [f"        ({frame}, read_image(Path({file!r})).image)," for frame, file in files]
+    return ["    keyframes=(", *pairs, "    ),"]
+
+
+def _png(picture: Image.Image) -> str:
+    """Base64 of a picture without loss."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def as_curl(wish: Wish, folder: Path, url: str) -> str:

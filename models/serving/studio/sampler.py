@@ -9,14 +9,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from itertools import count
 from typing import Any, Protocol
 
 from models.errors import UserError
-from models.serving.make_video import MadeVideo, Wish, make_video
+from models.serving.make_video import MadeVideo, Wish, make_video, preview
 
-OnStep = Callable[[int, int], None]
+OnStep = Callable[[int, int, Callable[[], bytes] | None], None]
 TIMEOUT = 1800  # seconds that a scoring server may take for a video
 MAX_ANSWER = 256 * 2**20
 
@@ -39,7 +39,9 @@ class Sampler(Protocol):
         """Make a video; `request` is the same wish as a scoring server takes it.
 
         Args:
-            on_step: called with steps done and steps in all after each; it may raise `Cancelled`.
+            on_step: called after each step with the steps done, the steps in all, and a function that gives a JPEG of
+                the middle frame as it is by then. It may raise `Cancelled`. Before the first step, and where nothing is
+                known, the function is None.
         """
 
 
@@ -79,8 +81,14 @@ class LocalSampler:
         self._loaded.wait()
         if self._problem:
             raise SamplerError(self._problem)
-        with self._turn, _steps_reported(self._pipeline, on_step):
-            return make_video(self._pipeline, wish)
+        pipeline = self._pipeline
+        with self._turn:
+            total = pipeline.settings.changed(wish.options).num_inference_steps
+            on_step(0, total, None)
+            done = count(1)
+            return make_video(
+                pipeline, wish, lambda latents: on_step(next(done), total, lambda: preview(pipeline, latents()))
+            )
 
 
 class RemoteSampler:
@@ -97,7 +105,7 @@ class RemoteSampler:
             raise SamplerError("solver: a scoring server samples with the solver of its model; choose that one")
         body = json.dumps({"inputs": [request]}).encode()
         call = urllib.request.Request(f"{self._url}/invocations", body, {"Content-Type": "application/json"})
-        on_step(0, 0)
+        on_step(0, 0, None)
         try:
             with urllib.request.urlopen(call, timeout=TIMEOUT) as answer:
                 found = json.loads(answer.read(MAX_ANSWER))["predictions"][0]
@@ -107,31 +115,6 @@ class RemoteSampler:
             raise SamplerError(f"{self._url}: {_refusal(error.read(4096))}") from None
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise SamplerError(f"{self._url}: no video came back: {error}") from None
-
-
-@contextmanager
-def _steps_reported(pipeline: Any, on_step: OnStep) -> Iterator[None]:
-    """Tell `on_step` of each step: the pipeline's progress bar is replaced for one call."""
-
-    @contextmanager
-    def progress_bar(iterable: Any = None, total: int = 0) -> Iterator[Any]:
-        on_step(0, total)
-        yield _Steps(total, on_step)
-
-    pipeline.__dict__["progress_bar"] = progress_bar
-    try:
-        yield
-    finally:
-        del pipeline.__dict__["progress_bar"]
-
-
-class _Steps:
-    def __init__(self, total: int, on_step: OnStep):
-        self._done, self._total, self._on_step = 0, total, on_step
-
-    def update(self, count: int = 1) -> None:
-        self._done += count
-        self._on_step(self._done, self._total)
 
 
 def _refusal(body: bytes) -> str:

@@ -1,8 +1,10 @@
 """Parts of the page: the stroke editor, the form, the progress bar, example pictures, theme and style."""
 
+import base64
 import html
 import json
 import math
+import urllib.parse
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from models.pixels import to_uint8
 from models.scenes import render, sample_scenes
 from models.serving.studio.drawing import new_drawing, read_drawing
 from models.serving.studio.estimate import as_data_urls, warped_frames
-from models.serving.studio.work import EQ_5, PLAIN, SOLVER_OF_MODEL
+from models.serving.studio.form import EQ_5, MAX_VARIATIONS, PLAIN, SOLVER_OF_MODEL
 from models.strokes.camera_presets import CAMERA_MOVES, camera_strokes
 from models.strokes.stroke import MAX_SIDE
 
@@ -36,6 +38,11 @@ STYLE = """
 #studio-progress .studio-bar { height: 8px; border-radius: 99px; background: #e5e7ee; overflow: hidden; }
 #studio-progress .studio-bar i { display: block; height: 100%; background: #2563eb; transition: width .2s; }
 #studio-progress .studio-busy i { width: 30%; animation: studio-busy 1.2s infinite alternate; }
+#studio-progress .studio-preview { width: 240px; margin-top: 8px; border-radius: 8px; }
+.studio-slider { position: relative; --cut: 50%; }
+.studio-slider video { display: block; width: 100%; border-radius: 8px; }
+.studio-slider video + video { position: absolute; top: 0; left: 0; clip-path: inset(0 0 0 var(--cut)); }
+.studio-slider input { width: 100%; }
 #studio-progress .studio-bad { color: #b42318; }
 @keyframes studio-busy { to { margin-left: 70%; } }
 footer { display: none !important; }
@@ -109,15 +116,52 @@ def form_fields() -> list[Any]:
             guidance = gr.Number(label="Guidance scale", value=None, placeholder="of the model")
             kind = gr.Dropdown(list(GUIDANCE_KINDS), value=GUIDANCE_KINDS[0], label="Guidance by strokes")
             l_trajs = gr.Number(label="l_trajs", value=1.1)
-    return [prompt, negative, mode, seed, locked, steps, solver, guidance, kind, l_trajs]
+        with gr.Row():
+            scale = gr.Number(label="Strength of the strokes", value=None, placeholder="1", elem_id="studio-strength")
+            start = gr.Number(label="Strokes act from", value=None, placeholder="0, share of the steps")
+            end = gr.Number(label="Strokes act up to", value=None, placeholder="1")
+        personal = gr.Textbox(label="Weights of the model's personal LoRAs", placeholder="style=0.8, light=0.5")
+        with gr.Row():
+            keyframes = gr.File(
+                label="Pictures of later frames",
+                file_count="multiple",
+                file_types=["image"],
+                height=120,
+                elem_id="studio-keyframes",
+            )
+            numbers = gr.Textbox(label="Their frame numbers", placeholder="8, 15", elem_id="studio-keyframe-numbers")
+    fields = [prompt, negative, mode, seed, locked, steps, solver, guidance, kind, l_trajs]
+    variations = gr.Slider(1, MAX_VARIATIONS, 1, step=1, label="Variations", elem_id="studio-variations")
+    return [*fields, scale, start, end, keyframes, numbers, personal, variations]
 
 
-def progress_bar(text: str, share: float | None, bad: bool = False) -> str:
-    """A line and, while `share` is known, a bar."""
+def progress_bar(text: str, share: float | None, bad: bool = False, preview: bytes | None = None) -> str:
+    """A line, a bar while `share` is known, and the JPEG of a preview."""
     line = f'<p class="studio-line{" studio-bad" if bad else ""}" role="status">{html.escape(text)}</p>'
     if share is None:
         return line
-    return f'{line}<div class="studio-bar"><i style="width:{100 * share:.0f}%"></i></div>'
+    bar = f'<div class="studio-bar"><i style="width:{100 * share:.0f}%"></i></div>'
+    if preview is None:
+        return line + bar
+    source = f"data:image/jpeg;base64,{base64.b64encode(preview).decode()}"
+    return f'{line}{bar}<img class="studio-preview" src="{source}" alt="the middle frame so far">'
+
+
+def video_slider(left: str | None, right: str | None) -> str:
+    """Two videos in one frame, with a slider that shows the left part of one and the right part of the other.
+
+    Args:
+        left, right: paths of files that the page may read; None where a video is gone.
+    """
+    if left is None or right is None:
+        return progress_bar("Open a video, then choose another one that is still in the history.", None, bad=True)
+    videos = "".join(
+        f'<video src="/gradio_api/file={urllib.parse.quote(path)}" autoplay loop muted playsinline></video>'
+        for path in (left, right)
+    )
+    move = "this.parentNode.style.setProperty('--cut', this.value + '%')"
+    slider = f'<input type="range" min="0" max="100" value="50" aria-label="share of the left video" oninput="{move}">'
+    return f'<div class="studio-slider">{videos}{slider}</div>'
 
 
 @cache

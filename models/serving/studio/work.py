@@ -1,23 +1,22 @@
 """What the page does, without the page: videos with progress and cancel, their files, going on from the last frame."""
 
 import queue
-import secrets
 import tempfile
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from models.drawing import draw_tracks
 from models.errors import UserError
-from models.modes import MODES, Mode
-from models.sampling.settings import SamplingOptions
 from models.serving.make_video import MadeVideo, Wish
 from models.serving.studio.drawing import Drawing, continued, read_drawing
+from models.serving.studio.form import Form, make_wish
 from models.serving.studio.history import History, HistoryEntry
 from models.serving.studio.measured import errors_as_markdown, measure_video
 from models.serving.studio.recipe import as_command, as_curl, as_python, as_request
@@ -27,35 +26,20 @@ from models.strokes.trajectories import load_trajectories
 from models.video.read import read_info
 from models.video.write import encode_gif, encode_mp4
 
-SOLVER_OF_MODEL = "of the model"
-PLAIN, EQ_5 = "plain guidance", "camera-free guidance"
 POLL = 0.1  # seconds between two looks at a sampler
+PREVIEW_EVERY = 0.5  # seconds between two previews, at least
 SHOWN_WIDTH = 480  # pixels that a video with strokes drawn over it has at least
-MAX_PROMPT = 2000
-
-
-class Form(NamedTuple):
-    """The page's form, field by field; None and "of the model" leave a setting to the model."""
-
-    prompt: str
-    negative_prompt: str
-    mode: str
-    seed: float | None
-    locked: bool
-    steps: float | None
-    solver: str
-    guidance: float | None
-    trajectory_guidance: str
-    l_trajs: float | None
 
 
 class Update(NamedTuple):
-    """What the page shows: a line, the share that is done (None: unknown), whether work goes on, the finished entry."""
+    """What the page shows: a line, the share that is done (None: unknown), whether work goes on, a finished entry, and
+    a JPEG of the middle frame as it is by now."""
 
     text: str
     share: float | None = None
     running: bool = True
     entry: HistoryEntry | None = None
+    preview: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -89,58 +73,77 @@ class Studio:
             self._cancelled[session].set()
 
     def make(self, session: str, text: str, form: Form) -> Iterator[Update]:
-        """Make a video; the last update has the entry, or says that it was cancelled.
+        """Make as many videos as the form asks for, one after another, with seeds that count up.
+
+        Each finished video comes as the entry of an update. The last update says that it is done or cancelled.
 
         Raises:
             UserError: the drawing or a field of the form is refused, or no video could be made.
         """
         drawing = read_drawing(text)
-        wish = make_wish(drawing, form)
-        request = as_request(drawing, wish)
+        first = make_wish(drawing, form)
         stop = self._cancelled[session] = threading.Event()
-        told: queue.Queue[tuple[int, int]] = queue.Queue()
+        for number in range(form.variations):
+            wish = replace(first, seed=(first.seed or 0) + number)
+            which = f"Video {number + 1} of {form.variations}. " if form.variations > 1 else ""
+            made: list[MadeVideo] = []
+            for update in self._sampled(drawing, wish, stop, made):
+                yield update._replace(text=which + update.text)
+            if not made:
+                yield Update("Cancelled. The drawing is as it was.", 0.0, running=False)
+                return
+            last = number + 1 == form.variations
+            yield Update(f"{which}Measuring how well the strokes were followed", 1.0, running=not last)
+            entry = self._keep(drawing, wish, made[0], form)
+            yield Update(f"{which}Done. Seed {wish.seed}.", 1.0, running=not last, entry=entry)
 
-        def on_step(done: int, total: int) -> None:
-            told.put((done, total))
+    def _sampled(self, drawing: Drawing, wish: Wish, stop: threading.Event, made: list[MadeVideo]) -> Iterator[Update]:
+        """Updates while a video is made, which comes into `made`; nothing comes if it was cancelled."""
+        told: queue.Queue[tuple[int, int, bytes | None]] = queue.Queue()
+        shown = time.monotonic()
+
+        def on_step(done: int, total: int, picture: Callable[[], bytes] | None) -> None:
+            nonlocal shown
             if stop.is_set():
                 raise Cancelled
+            due = picture is not None and done < total and time.monotonic() - shown >= PREVIEW_EVERY
+            told.put((done, total, picture() if picture is not None and due else None))
+            shown = time.monotonic() if due else shown
 
-        result: list[MadeVideo | BaseException] = []
+        problem: list[BaseException] = []
 
         def work() -> None:
             try:
-                result.append(self._sampler.sample(wish, request, on_step))
+                made.append(self._sampler.sample(wish, as_request(drawing, wish), on_step))
+            except Cancelled:
+                pass
             except BaseException as error:
-                result.append(error)
+                problem.append(error)
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         yield Update("Waiting for the model")
         while thread.is_alive() or not told.empty():
             try:
-                done, total = told.get(timeout=POLL)
+                done, total, picture = told.get(timeout=POLL)
             except queue.Empty:
                 continue
             stopping = "Cancelling after this step. " if stop.is_set() else ""
             line = f"Step {done} of {total}" if total else "The server is working"
-            yield Update(stopping + line, done / total if total else None)
-        outcome = result[0]
-        if isinstance(outcome, Cancelled):
-            yield Update("Cancelled. The drawing is as it was.", 0.0, running=False)
-            return
-        if isinstance(outcome, BaseException):
+            yield Update(stopping + line, done / total if total else None, preview=picture)
+        if problem:
+            error = problem[0]
             raise (
-                outcome
-                if isinstance(outcome, ValueError)
-                else UserError(f"no video: {type(outcome).__name__}; the server's log says more")
-            ) from outcome
-        yield Update("Measuring how well the strokes were followed", 1.0, running=False)
-        yield Update(f"Done. Seed {outcome.seed}.", 1.0, running=False, entry=self._keep(drawing, wish, outcome, form))
+                error
+                if isinstance(error, ValueError)
+                else UserError(f"no video: {type(error).__name__}; the server's log says more")
+            ) from error
 
     def _keep(self, drawing: Drawing, wish: Wish, video: MadeVideo, form: Form) -> HistoryEntry:
         facts = {"prompt": wish.prompt, "mode": wish.mode, "seed": video.seed}
-        facts["form"] = [*form._replace(seed=video.seed)]
-        entry = self.history.add(drawing, video, as_request(drawing, wish), facts)
+        entry = self.history.add(drawing, video, as_request(drawing, wish), wish.keyframes, facts)
+        kept = [str(entry.keyframe(frame)) for frame, _ in wish.keyframes] or None
+        facts["form"] = [*form._replace(seed=video.seed, keyframes=kept, variations=1)]
         measured = measure_video(entry.frames(), drawing.trajectories, wish.mode)
         np.savez(entry.folder / "tracks.npz", wanted=measured.wanted, found=measured.found)
         notes = [f"Cropped to the model's frame: {video.cropped}."] if video.cropped else []
@@ -178,6 +181,11 @@ class Studio:
             path.write_bytes(encode_mp4(draw_tracks(frames, drawn, scale), read_info(entry.video).fps))
         return str(path)
 
+    def compared(self, names: Sequence[str], wanted: bool, tracked: bool) -> list[tuple[str, str]]:
+        """The videos of these entries as `overlaid`, with their seeds; entries that are gone are left out."""
+        found = [entry for name in names if (entry := self.history.find(name))]
+        return [(self.overlaid(entry, wanted, tracked), f"seed {entry.facts['seed']}") for entry in found]
+
     def overlay_of(self, name: str, wanted: bool, tracked: bool) -> str | None:
         """As `overlaid`, of the entry of a name; None if it is gone."""
         entry = self.history.find(name)
@@ -192,49 +200,3 @@ class Studio:
             last = picture.convert("RGB")
         drawn = on_canvas(load_trajectories(entry.folder / "strokes.json"), last.size)
         return continued(last, drawn)
-
-
-def make_wish(drawing: Drawing, form: Form) -> Wish:
-    """The form as what the sampler is asked for.
-
-    Raises:
-        UserError: a field is out of range; the message names it.
-    """
-    mode = cast(Mode, form.mode) if form.mode in MODES else drawing.mode
-    drawing.trajectories.strokes_of(mode)
-    for name, text in (("prompt", form.prompt), ("negative prompt", form.negative_prompt)):
-        if len(text or "") > MAX_PROMPT:
-            raise UserError(f"{name}: at most {MAX_PROMPT} characters, got {len(text)}")
-    seed = secrets.randbelow(2**31)
-    if form.locked:
-        if form.seed is None or not 0 <= form.seed < 2**31 or form.seed != int(form.seed):
-            raise UserError("seed: must be a whole number from 0 to 2147483647, or unlocked")
-        seed = int(form.seed)
-    options = SamplingOptions()
-    if form.steps:
-        if not 1 <= form.steps <= 200:
-            raise UserError(f"steps: must be from 1 to 200, got {form.steps:g}")
-        options["num_inference_steps"] = int(form.steps)
-    if form.guidance:
-        if not 1 <= form.guidance <= 50:
-            raise UserError(f"guidance: must be from 1 to 50, got {form.guidance:g}")
-        options["guidance_scale"] = float(form.guidance)
-    if form.solver != SOLVER_OF_MODEL:
-        options["solver"] = cast(Any, form.solver)
-    if form.trajectory_guidance == PLAIN:
-        options["trajectory_guidance_scale"] = None
-    elif form.trajectory_guidance == EQ_5:
-        if form.l_trajs is None or not 0 <= form.l_trajs <= 50:
-            raise UserError("l_trajs: must be from 0 to 50")
-        options["trajectory_guidance_scale"] = float(form.l_trajs)
-    negative = form.negative_prompt or ""
-    return Wish(
-        drawing.picture,
-        drawing.trajectories,
-        mode,
-        form.prompt or "",
-        negative,
-        seed,
-        options=options,
-        notes=drawing.notes,
-    )
