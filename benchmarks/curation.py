@@ -94,7 +94,7 @@ def plain(path: Path, clock: Clock) -> None:
         manager.auto_downscale, manager.downscale = False, 1
         manager.add_detector(AdaptiveDetector())
         manager.detect_scenes(opened := open_video(str(path)))
-        cuts = [start.frame_num for start, _ in manager.get_scene_list()[1:]]
+        cuts = [(start.frame_num, start.frame_num) for start, _ in manager.get_scene_list()[1:]]
         count = opened.duration.frame_num if opened.duration else 0
         scene = longest_scene(cuts, count)
         chosen, _ = draw_frames(scene, FRAMES, INTERVAL, np.random.default_rng(0))

@@ -133,7 +133,7 @@ class RaftParams(Section):
 
 class ClipsParams(Section):
     seed: Seed
-    cuts: Literal["adaptive", "content"]
+    cuts: Literal["adaptive", "content", "transnet"]
     scenes: Literal["longest", "all"]
     margin: Annotated[int, Field(ge=0)]
     crop_bars: bool

@@ -17,7 +17,7 @@ from models.curation.pace import SAME, Pace, draw_at_pace, find_pace
 from models.curation.quality import Bars, find_bars, measure_quality
 from models.curation.side_fill import find_side_fill
 from models.curation.window import Window, without_bars
-from models.estimators import CutDetector, FlowEstimator
+from models.estimators import CutDetector, FlowEstimator, find_transitions
 from models.video.decode import Noticed, UnreadableVideo
 from models.video.read import SAME_RATE, Size, VideoInfo, read_chosen_frames, read_info, read_stamped_frames, true_rate
 
@@ -44,7 +44,7 @@ class ClipSettings:
 
 @dataclass(frozen=True)
 class Scan:
-    """What one reading of a video showed. cuts: first frame of each new scene; frames: how many there are.
+    """What one reading of a video showed. transitions: see `models.curation.cuts`; frames: how many there are.
 
     times: (frames,) seconds since the first frame of the file, NaN where unknown. span: that was read.
     """
@@ -55,7 +55,7 @@ class Scan:
     fps: float
     noticed: Noticed
     samples: "Samples"
-    cuts: list[int]
+    transitions: list[tuple[int, int]]
     frames: int
     times: np.ndarray
 
@@ -99,10 +99,11 @@ def curate_scenes(
         return [Dropped(error.step, str(error), facts)]
     except UnreadableVideo as error:
         return [Dropped("decode", str(error), facts)]
-    longest = longest_scene(scan.cuts, scan.frames)
+    longest = longest_scene(scan.transitions, scan.frames)
     chosen = [longest]
     if scenes == "all":
-        chosen = [scene for scene in all_scenes(scan.cuts, scan.frames) if _fits(scene, scan, settings)] or [longest]
+        scenes_there = all_scenes(scan.transitions, scan.frames)
+        chosen = [scene for scene in scenes_there if _fits(scene, scan, settings)] or [longest]
     return [_try_scene(scan, scene, settings, estimate_flow, rng_of(scene[0]), replace(facts)) for scene in chosen]
 
 
@@ -118,13 +119,14 @@ def _scan(path: Path, detect_cuts: CutDetector, span: tuple[float, float] | None
         )
     samples, noticed = Samples(), Noticed()
     frames = read_stamped_frames(path, _small(info.width, info.height), span, noticed)
-    cuts, _ = detect_cuts(samples.watch_distinct(frames))
+    found, _ = find_transitions(detect_cuts, samples.watch_distinct(frames))
     facts.frames = len(samples.stamps)
     times = (np.array(samples.stamps, np.float64) - info.first) * info.tick  # None becomes NaN
     facts.fps = true_rate(info.fps, times, WRONG_RATE)
     facts.interlaced, facts.flaws = noticed.interlaced, len(noticed.flaws)
-    cuts = sorted({*(samples.passed[cut] for cut in cuts), *noticed.flaws})
-    return Scan(path, span, info, facts.fps, noticed, samples, cuts, facts.frames, times)
+    transitions = [(samples.passed[first], samples.passed[end]) for first, end in found]
+    transitions += [(flaw, flaw) for flaw in noticed.flaws]
+    return Scan(path, span, info, facts.fps, noticed, samples, transitions, facts.frames, times)
 
 
 def _fits(scene: tuple[int, int], scan: Scan, settings: ClipSettings) -> bool:

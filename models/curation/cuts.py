@@ -1,20 +1,32 @@
-"""Cuts (Sec 2.2, step 2): keep the longest scene between two cuts, without the frames right beside them."""
+"""Cuts (Sec 2.2, step 2): keep the longest scene between two cuts, without the frames right beside them.
+
+A transition is the index of its first frame and of the first frame that is the new scene's alone; equal for a hard cut.
+Frames of a dissolve or fade belong to no scene.
+"""
+
+from collections.abc import Iterable
 
 
-def longest_scene(cuts: list[int], frames: int) -> tuple[int, int]:
+def longest_scene(transitions: Iterable[tuple[int, int]], frames: int) -> tuple[int, int]:
     """First frame and end (exclusive) of the longest scene; the earliest of equals.
 
     Args:
-        cuts: Index of the first frame of each new scene, rising, inside 1..frames - 1.
+        transitions: In any order, inside 0..frames.
         frames: Length of the video.
     """
-    return max(all_scenes(cuts, frames), key=lambda scene: scene[1] - scene[0])
+    return max(all_scenes(transitions, frames), key=lambda scene: scene[1] - scene[0])
 
 
-def all_scenes(cuts: list[int], frames: int) -> list[tuple[int, int]]:
-    """First frame and end (exclusive) of every scene, in order; arguments as for `longest_scene`."""
-    edges = [0, *cuts, frames]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+def all_scenes(transitions: Iterable[tuple[int, int]], frames: int) -> list[tuple[int, int]]:
+    """First frame and end (exclusive) of every scene, in order, at least one; arguments as for `longest_scene`."""
+    scenes, start = [], 0
+    for first, end in sorted(transitions):
+        if first > start:
+            scenes.append((start, first))
+        start = max(start, end)
+    if start < frames or not scenes:
+        scenes.append((start, frames))
+    return scenes
 
 
 def inner_scene(scene: tuple[int, int], frames: int, margin: int) -> tuple[int, int]:

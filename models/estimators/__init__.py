@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
@@ -22,7 +22,7 @@ Kind = Literal["cuts", "flow", "tracks", "captions"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _MODULES: dict[Kind, dict[str, str]] = {
-    "cuts": {"adaptive": "cuts_scenedetect", "content": "cuts_scenedetect"},
+    "cuts": {"adaptive": "cuts_adaptive", "content": "cuts_content", "transnet": "cuts_transnet"},
     "flow": {"raft": "flow_raft", "dis": "flow_dis"},
     "tracks": {
         "cotracker": "tracks_cotracker",
@@ -46,6 +46,25 @@ class EstimatorUnavailable(UserError):
 class CutDetector(Protocol):
     def __call__(self, frames: Iterable[np.ndarray]) -> tuple[list[int], int]:
         """Watch frames (H, W, 3) uint8 RGB; return the index of each new scene's first frame, and the frame count."""
+
+
+@runtime_checkable
+class TransitionDetector(CutDetector, Protocol):
+    """A cut detector that knows how long a transition is."""
+
+    def transitions(self, frames: Iterable[np.ndarray]) -> tuple[list[tuple[int, int]], int]:
+        """Watch frames as `CutDetector` does; return the transitions, and the frame count.
+
+        A transition is the index of its first frame and of the new scene's first frame; equal for a hard cut.
+        """
+
+
+def find_transitions(detect_cuts: CutDetector, frames: Iterable[np.ndarray]) -> tuple[list[tuple[int, int]], int]:
+    """As `TransitionDetector.transitions`; a detector that names cuts only gives hard cuts."""
+    if isinstance(detect_cuts, TransitionDetector):
+        return detect_cuts.transitions(frames)
+    cuts, count = detect_cuts(frames)
+    return [(cut, cut) for cut in cuts], count
 
 
 class FlowEstimator(Protocol):

