@@ -20,8 +20,8 @@ from models.geometry import point_grid
 from models.networks.foundation import Foundation, embed_text
 from models.pixels import to_uint8
 from models.scenes import Scenes, moving_parts, render, sample_scenes, scene_captions
-from stages.evaluate import load_pipeline, load_trackers
 from stages.evaluation.cases import ObjectScene, many_stroke_cases
+from stages.evaluation.pipeline import load_pipeline, load_trackers, settings_of
 from stages.params import Params, load_params
 
 SEEDS = 77_000_000  # of the scenes: those of `collect.seed: 77`, which is not the one in use
@@ -65,7 +65,9 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=140)
     options = parser.parse_args()
     params = load_params()
-    pipe, trackers, settings = load_pipeline(params), load_trackers(params), params.evaluate
+    settings, tracks = params.evaluate, params.tracks
+    pipe = load_pipeline(settings_of(params), settings.precision)
+    trackers = load_trackers(tracks.estimator, tracks.options())
     cases = many_stroke_cases(fresh_scenes(options.pictures, pipe.foundation, params), params)
     results = {
         method.name: [

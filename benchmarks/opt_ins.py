@@ -17,8 +17,8 @@ from models.evaluation.experiment import Case, Method, generate_cases
 from models.evaluation.look import psnr
 from models.metrics import equivalent_pixels, interval, trajectory_error
 from models.sampling.pipeline import ImageConductorPipeline
-from stages.evaluate import load_pipeline
 from stages.evaluation.cases import camera_cases, object_cases, object_scenes
+from stages.evaluation.pipeline import load_pipeline, settings_of
 from stages.params import Params, load_params
 
 STEPS = 25
@@ -45,7 +45,7 @@ def sampled(
 def main() -> None:
     argparse.ArgumentParser(prog="python -m benchmarks.opt_ins", description=__doc__).parse_args()
     params = load_params()
-    pipe = load_pipeline(params)
+    pipe = load_pipeline(settings_of(params), params.evaluate.precision)
     follow = load_tracker_of_generated(params.tracks.estimator, **params.tracks.options())
     scale = equivalent_pixels(1.0, params.video.width)
     for method, cases in (

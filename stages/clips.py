@@ -26,7 +26,7 @@ from models.curation.subset import subset_of
 from models.estimators import load_estimator
 from models.video import write
 from stages.data.arrays import write_poses
-from stages.data.items import item_id, recipe, write_atomically
+from stages.data.items import by_content, item_id, recipe, write_atomically
 from stages.data.paths import clip_videos, clips_folder, measures_folder, poses_folder, videos_folder
 from stages.data.shards import ShardedItems, read_item
 from stages.data.tables import CLIPS, read_manifest, write_table
@@ -231,7 +231,7 @@ def _recipe(params: Params) -> str:
     return recipe(
         code_of(make_clips, params),
         clips=settings.model_dump(include={"seed", "cuts", "scenes", "margin", "crop_bars", "interval"}),
-        flow=[settings.flow, settings.flow_options()],
+        flow=[settings.flow, by_content(settings.flow_options())],
         video=params.video.model_dump(include={"width", "height", "clip_frames", "fps"}),
     )
 

@@ -16,7 +16,7 @@ from models.curation.track_facts import TrackFacts, TrackLimits, measure_tracks,
 from models.estimators import load_estimator
 from stages.data.arrays import write_tracks
 from stages.data.footage import read_clip
-from stages.data.items import recipe
+from stages.data.items import by_content, recipe
 from stages.data.paths import clip_videos, tracks_file, tracks_folder
 from stages.data.tables import TRACKS, read_clips, read_table, recipe_of_table, write_table
 from stages.params import Params, Split
@@ -42,7 +42,11 @@ class TrackJob:
 
 def run(split: Split, params: Params) -> None:
     settings, folder, videos = params.tracks, tracks_folder(split), clip_videos(split)
-    made_by = recipe(code_of(track_clip, params), tracks=settings.model_dump(exclude={"limits"}))
+    made_by = recipe(
+        code_of(track_clip, params),
+        tracks=settings.model_dump(exclude={"limits", "cotracker"}),
+        options=by_content(settings.options()),
+    )
     kept = list(read_clips(split).query("status == 'kept'")["clip_id"])
     missing = folder.prepare(kept, made_by)
     before = _measured_before(tracks_file(split), made_by)

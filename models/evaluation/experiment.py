@@ -1,6 +1,6 @@
 """The compared methods, and the videos that each method makes of pictures and trajectories (Sec 3.1)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -63,25 +63,30 @@ class Case:
         return moved[:, 0] if np.allclose(moved, moved[:, :1], atol=1e-2) else None
 
 
-def generate_cases(
-    pipe: ImageConductorPipeline, cases: list[Case], method: Method, seed: int, batch_size: int
-) -> Iterator[tuple[Case, np.ndarray]]:
-    """Yield each case with its video (T, H, W, 3) uint8. A case has the same noise under every method."""
-    null = pipe.foundation.encode_text([""])
+def batches(cases: Sequence[Case], size: int) -> Iterator[list[Case]]:
+    """Cases that are sampled together: up to `size`, all with the same number of strokes."""
     by_strokes: dict[int, list[Case]] = {}
     for case in cases:
         by_strokes.setdefault(case.wanted.shape[1], []).append(case)
+    for group in by_strokes.values():
+        for start in range(0, len(group), size):
+            yield group[start : start + size]
+
+
+def generate_cases(
+    pipe: ImageConductorPipeline, cases: Sequence[Case], method: Method, seed: int, batch_size: int
+) -> Iterator[tuple[Case, np.ndarray]]:
+    """Yield each case with its video (T, H, W, 3) uint8. A case has the same noise under every method."""
     with tqdm(total=len(cases), desc=f"evaluate {method.name}", unit="video") as bar:
-        for group in by_strokes.values():
-            for start in range(0, len(group), batch_size):
-                batch = group[start : start + batch_size]
-                for case, video in zip(batch, _videos(pipe, batch, method, seed, null), strict=True):
-                    bar.update()
-                    yield case, video
+        for batch in batches(cases, batch_size):
+            for case, video in zip(batch, sample_batch(pipe, batch, method, seed), strict=True):
+                bar.update()
+                yield case, video
 
 
 @torch.no_grad()
-def _videos(pipe: ImageConductorPipeline, batch: list[Case], method: Method, seed: int, null: Tensor) -> np.ndarray:
+def sample_batch(pipe: ImageConductorPipeline, batch: Sequence[Case], method: Method, seed: int) -> np.ndarray:
+    """Videos (B, T, H, W, 3) uint8 of one batch of `batches`. A case has the same noise under every method."""
     first = torch.stack([case.first_latents for case in batch])
     tracks = torch.from_numpy(np.stack([case.wanted for case in batch]))
     noise = torch.stack([_noise(case, seed) for case in batch])
@@ -91,7 +96,7 @@ def _videos(pipe: ImageConductorPipeline, batch: list[Case], method: Method, see
         {"object": Strokes.visible(tracks)},
         method.mode,
         latents=noise,
-        negative_prompt_embeds=null,
+        negative_prompt_embeds=pipe.foundation.encode_text([""]),
         trajectory_guidance_scale=method.guidance,
     )
     return to_uint8(pipe.foundation.decode(latents))

@@ -53,7 +53,7 @@ class InceptionFeatures:
     variant = FID_VARIANT
 
     def __init__(self, weights: str | Path):
-        self.sha256 = _sha256("inception", weights)
+        self.sha256 = sha256_of_weights("inception", weights)
         self.device = _device()
         self.network = _inception(Path(weights)).to(self.device)
 
@@ -73,7 +73,7 @@ class I3DFeatures:
     variant = FVD_VARIANT
 
     def __init__(self, weights: str | Path):
-        self.sha256 = _sha256("i3d", weights)
+        self.sha256 = sha256_of_weights("i3d", weights)
         self.device = _device()
         try:
             self.network = torch.jit.load(str(weights), map_location=self.device).eval()
@@ -110,7 +110,12 @@ def _inception(weights: Path) -> nn.Module:
         raise _unusable("inception", weights, f"does not hold FID's Inception network ({why})") from error
 
 
-def _sha256(name: str, weights: str | Path) -> str:
+def sha256_of_weights(name: str, weights: str | Path) -> str:
+    """SHA-256 of the file of a feature network's weights. `name`: the key of `SOURCES`.
+
+    Raises:
+        WeightsUnusable: the file cannot be read.
+    """
     try:
         with open(weights, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

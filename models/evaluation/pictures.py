@@ -14,7 +14,6 @@ from models.evaluation.measure import Measured
 from models.metrics import equivalent_pixels
 from models.video.write import encode_gif
 
-SHOWN_PICTURES = 2
 PANEL_WIDTH = 192
 SHEET_COLUMNS = 5
 COLOURS = 128
@@ -38,24 +37,64 @@ class ReportSection(NamedTuple):
     figures: list[Figure]
 
 
+class GifSet(NamedTuple):
+    """A section of GIFs: a set of cases by some methods side by side (None: all), on its first `pictures` pictures."""
+
+    title: str
+    note: str
+    key: str
+    methods: tuple[str, ...] | None
+    pictures: int
+
+
+TWO_LORAS = ("controlnet", "camera_lora", "object_lora")
+GIF_SETS = (
+    GifSet(
+        "The same object stroke, two LoRAs (Fig 6)",
+        "The camera LoRA should take the whole scene along, the object LoRA the object alone.",
+        "obj_mc",
+        TWO_LORAS,
+        2,
+    ),
+    GifSet(
+        "Camera-free guidance, λ_trajs rising (Fig 7)",
+        "Many equal strokes on one object: as λ_trajs rises the background should come to rest.",
+        "many_strokes",
+        None,
+        1,
+    ),
+    GifSet("Camera strokes", "The whole scene should follow.", "cam_mc", TWO_LORAS, 1),
+    GifSet(
+        "Camera strokes over a picture with an object",
+        "The object should move with its surroundings.",
+        "scenes",
+        ("camera_lora",),
+        1,
+    ),
+)
+
+
 class Shown:
-    """The videos of the first pictures of each set of cases, which the report shows."""
+    """The videos that the report shows: some methods on the first pictures of each set of cases."""
 
     def __init__(self, cases: Mapping[str, Sequence[Case]]):
-        self._pictures = {
-            key: list(dict.fromkeys(case.picture for case in of_set))[:SHOWN_PICTURES] for key, of_set in cases.items()
-        }
+        self._pictures = {key: list(dict.fromkeys(case.picture for case in of_set)) for key, of_set in cases.items()}
         self._videos: dict[tuple[str, str, int], np.ndarray] = {}
 
-    def keep(self, key: str, method: str, case: Case, video: np.ndarray) -> None:
-        """Keep a video (T, H, W, 3) if its picture is one of those shown."""
-        if case.picture in self._pictures[key]:
-            self._videos[key, method, case.number] = video
+    def shows(self, key: str, method: str, case: Case) -> bool:
+        """Whether the report shows the video of a case by a method."""
+        return any(
+            key == gifs.key and self.number(key, case) < gifs.pictures and method in (gifs.methods or (method,))
+            for gifs in GIF_SETS
+        )
 
-    def number(self, key: str, case: Case) -> int | None:
-        """The index of a case's picture among the shown pictures of its set; None if it is not shown."""
-        shown = self._pictures[key]
-        return shown.index(case.picture) if case.picture in shown else None
+    def keep(self, key: str, method: str, case: Case, video: np.ndarray) -> None:
+        """Keep a video (T, H, W, 3) for the report."""
+        self._videos[key, method, case.number] = video
+
+    def number(self, key: str, case: Case) -> int:
+        """The index of a case's picture among the pictures of its set."""
+        return self._pictures[key].index(case.picture)
 
     def video(self, key: str, method: str, case: Case) -> np.ndarray:
         return self._videos[key, method, case.number]
@@ -65,36 +104,13 @@ def draw_report(folder: Path, results: Results, shown: Shown, tracker: str) -> l
     """Write the pictures into `folder`, emptied first. Returns the page's content, with numbers by `tracker`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    two_loras = ["controlnet", "camera_lora", "object_lora"]
-    scales = list(results["many_strokes"])
     sheets = [
         _sheet(folder, "camera LoRA, camera strokes", "cam_mc", "camera_lora", results, shown),
         _sheet(folder, "object LoRA, object strokes", "obj_mc", "object_lora", results, shown),
     ]
-    gifs = [
-        (
-            "The same object stroke, two LoRAs (Fig 6)",
-            "The camera LoRA should take the whole scene along, the object LoRA the object alone.",
-            ("obj_mc", two_loras, 2),
-        ),
-        (
-            "Camera-free guidance, λ_trajs rising (Fig 7)",
-            "Many equal strokes on one object: as λ_trajs rises the background should come to rest.",
-            ("many_strokes", scales, 1),
-        ),
-        ("Camera strokes", "The whole scene should follow.", ("cam_mc", two_loras, 1)),
-        (
-            "Camera strokes over a picture with an object",
-            "The object should move with its surroundings.",
-            ("scenes", ["camera_lora"], 1),
-        ),
-    ]
     return [
-        ReportSection("Contact sheets", "One trajectory a row, time from left to right.", [s for s in sheets if s]),
-        *(
-            ReportSection(title, f"{note} Numbers by {tracker}.", _gifs(folder, *what, results, shown, tracker))
-            for title, note, what in gifs
-        ),
+        ReportSection("Contact sheets", "One trajectory a row, time from left to right.", sheets),
+        *(_gif_section(folder, gifs, results, shown, tracker) for gifs in GIF_SETS),
     ]
 
 
@@ -106,27 +122,20 @@ def _sheet(folder: Path, title: str, key: str, method: str, results: Results, sh
     return Figure(title, file)
 
 
-def _gifs(
-    folder: Path,
-    key: str,
-    methods: list[str],
-    pictures: int,
-    results: Results,
-    shown: Shown,
-    tracker: str,
-) -> list[Figure]:
+def _gif_section(folder: Path, gifs: GifSet, results: Results, shown: Shown, tracker: str) -> ReportSection:
+    key, methods = gifs.key, list(gifs.methods or results[gifs.key])
     figures = []
     for of_case in zip(*(results[key][name] for name in methods), strict=True):
         case = of_case[0].case
         number = shown.number(key, case)
-        if number is None or number >= pictures:
+        if number >= gifs.pictures:
             continue
         panels = [draw_tracks(shown.video(key, name, case), case.wanted, _scale(case)) for name in methods]
         file = f"{key}-{number}-{case.trajectory}.gif"
         (folder / file).write_bytes(encode_gif(side_by_side(panels, methods), FPS, COLOURS))
         lines = tuple(f"{name}: {_numbers(video, tracker)}" for name, video in zip(methods, of_case, strict=True))
         figures.append(Figure(case.trajectory.replace("_", " "), file, lines))
-    return figures
+    return ReportSection(gifs.title, f"{gifs.note} Numbers by {tracker}.", figures)
 
 
 def _numbers(video: Measured, tracker: str) -> str:

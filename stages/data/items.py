@@ -42,6 +42,15 @@ def recipe(code: Mapping[Any, str], **settings: object) -> str:
     return item_id(FORMAT, list(code.values()), settings)
 
 
+def by_content(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of an estimator for a recipe: the hash of the file that `weights` names in place of its path.
+
+    A path without a file stays: the estimator says what is missing.
+    """
+    weights = options.get("weights")
+    return {**options, "weights": content_hash(weights)} if weights and Path(weights).is_file() else dict(options)
+
+
 @contextmanager
 def temporary_file(folder: Path, target: str = "") -> Iterator[Path]:
     """A new file to write and then rename, to `target` if it is given. It is removed if it was not renamed."""

@@ -5,6 +5,7 @@ Every picture and clip is of the subset `test`: training and the choice of weigh
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -75,17 +76,20 @@ def scene_cases(scenes: list[ObjectScene], params: Params) -> list[Case]:
     return [_scene(scene, number, name, params) for scene in scenes for number, name in enumerate(camera_names())]
 
 
-def real_clips(split: Split, params: Params) -> Iterator[tuple[Case, np.ndarray]]:
-    """Test clips whose drawn strokes stay visible: a case whose wanted paths are the clip's own, and its frames.
+def floor_cases(split: Split, params: Params) -> list[tuple[Case, Path]]:
+    """Test clips whose drawn strokes stay visible: a case whose wanted paths are the clip's own, and the clip's video.
 
-    As many at most as a method has videos in the table beside them.
+    As many at most as a method has videos in the table beside them. Raises ContractError if there is none.
     """
+    found = []
     for clip in tested_clips(split)[: params.evaluate.images * len(camera_names())]:
         tracks, visibility = (part[: params.video.frames] for part in read_tracks(clip.tracks))
         chosen = [n for n in read_draws(clip.draws)[0] if n >= 0 and visibility[:, n].all()]
         if chosen:
-            frames = read_clip(clip.video)[: params.video.frames]
-            yield replace(_picture(clip, split), wanted=tracks[:, chosen]), frames
+            found.append((replace(_picture(clip, split), wanted=tracks[:, chosen]), clip.video))
+    if not found:
+        raise ContractError(f"data/sparse_flows/{split}: no test clip whose strokes stay visible; add videos")
+    return found
 
 
 def tested_clips(split: Split) -> list[CuratedClip]:

@@ -49,7 +49,7 @@ def code_of(function: Callable[..., Any], params: Params | None = None) -> dict[
         if definition in found or _shapes_nothing(definition.module):
             continue
         nodes = _nodes(definition)
-        found[definition] = "\n".join(_source(node) for node in nodes)
+        found[definition] = "\n".join(map(_source, nodes))
         for node in nodes:
             waiting += _imported(node, definition.name)
             waiting += _used_here(node, definition.module)
@@ -107,6 +107,7 @@ def _nodes(definition: Definition) -> list[ast.stmt]:
     return [] if node is None else [node]
 
 
+@cache
 def _source(node: ast.stmt) -> str:
     """The statement as code, without docstrings; comments are gone already. Nothing for an import: it is followed."""
     if isinstance(node, ast.Import | ast.ImportFrom):

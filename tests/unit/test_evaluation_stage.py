@@ -10,7 +10,7 @@ from models.evaluation.experiment import Case, Method, generate_cases
 from stages.data.curated import CuratedClip
 from stages.data.tables import ContractError
 from stages.evaluation import cases, distances
-from stages.evaluation.distances import Distances
+from stages.evaluation.distances import CODEC, Distances, features_of
 from stages.params import load_params
 from stages.run.device import frozen_dtype
 from tests.unit import tiny
@@ -25,6 +25,10 @@ def clip(number: int, subset: str = "test") -> CuratedClip:
     return CuratedClip(f"clip{number:03d}", subset, "", nowhere, nowhere, nowhere, None)
 
 
+def no_networks(network, clips):
+    raise AssertionError("no official network was asked for")
+
+
 @pytest.fixture
 def world(monkeypatch):
     """200 clips of each split, half of them for the test; pictures and tracks are made up. Notes what is asked for."""
@@ -36,9 +40,9 @@ def world(monkeypatch):
 
     tracks = np.zeros((FRAMES, 4, 2), np.float32)
     visible = np.ones((FRAMES, 4), bool)
+    monkeypatch.setattr(cases, "read_clip", lambda path: np.zeros((FRAMES, 16, 24, 3), np.uint8))
     for module in (cases, distances):
         monkeypatch.setattr(module, "curated_clips", curated)
-        monkeypatch.setattr(module, "read_clip", lambda path: np.zeros((FRAMES, 16, 24, 3), np.uint8))
         monkeypatch.setattr(module, "read_latents", lambda path: (torch.randn(FRAMES, 4, 4, 6), torch.zeros(5, 16)))
     monkeypatch.setattr(cases, "read_tracks", lambda path: (tracks, visible))
     monkeypatch.setattr(cases, "read_draws", lambda path: np.array([[0, 1, -1]], np.int32))
@@ -47,7 +51,7 @@ def world(monkeypatch):
 
 def test_cases_are_made_of_test_clips_only(world):
     cases.camera_cases(PARAMS)
-    list(cases.real_clips("mixed", PARAMS))
+    cases.floor_cases("mixed", PARAMS)
     assert set(world) == {("camera", "test"), ("mixed", "test")}
 
 
@@ -59,7 +63,7 @@ def test_a_case_keeps_nothing_of_its_clip_but_the_first_frame(world):
 
 def test_the_floors_are_as_many_as_a_method_has_videos(world):
     of_method = cases.camera_cases(PARAMS)
-    floors = list(cases.real_clips("camera", PARAMS))
+    floors = cases.floor_cases("camera", PARAMS)
     assert len(floors) == len(of_method) == 60 < 100
 
 
@@ -75,10 +79,11 @@ def test_scenes_are_looked_for_only_until_there_are_enough(world, monkeypatch):
 
 
 def test_the_real_clips_of_a_distance_are_others_than_those_animated(world):
-    measured = Distances(tiny.pipeline().foundation, {}, PARAMS)
+    rows = features_of(np.zeros((FRAMES, 16, 24, 3), np.uint8), tiny.pipeline().foundation, {})
+    measured = Distances({}, PARAMS)
     for number in (0, 2, 2, 4, 1):
-        measured.add(clip(number).clip_id, np.zeros((FRAMES, 16, 24, 3), np.uint8))
-    [entry] = measured.entries().values()
+        measured.add(clip(number).clip_id, rows)
+    [entry] = measured.entries(no_networks).values()
     assert (entry["n"], entry["pictures"]) == (5, 4)
     assert (entry["n_real"], entry["real"]) == (97, "test clips, mixed split")
     assert set(world) == {("mixed", "test")}
@@ -87,14 +92,14 @@ def test_the_real_clips_of_a_distance_are_others_than_those_animated(world):
 def test_too_few_test_clips_are_joined_by_all_others_but_the_animated(world, monkeypatch):
     made = distances.curated_clips
     monkeypatch.setattr(distances, "curated_clips", lambda split, subset=None: made(split, subset)[:8])
-    measured = Distances(tiny.pipeline().foundation, {}, PARAMS)
+    measured = Distances({}, PARAMS)
     for _ in range(2):
-        measured.add(clip(0).clip_id, np.zeros((FRAMES, 16, 24, 3), np.uint8))
-    [entry] = measured.entries().values()
+        measured.add(clip(0).clip_id, {CODEC: np.ones((1, 8))})
+    [entry] = measured.entries(no_networks).values()
     assert entry["n_real"] == 7 and "training ones included" in entry["real"]
     monkeypatch.setattr(distances, "curated_clips", lambda split, subset=None: [clip(0), clip(1)])
     with pytest.raises(ContractError, match="add videos"):
-        measured.entries()
+        measured.entries(no_networks)
 
 
 def test_pictures_and_latents_go_to_the_device_of_the_codec():

@@ -2,8 +2,11 @@ import os
 
 import pytest
 
+from stages import clips
 from stages.data import items
-from stages.data.items import ItemFolder, content_hash, item_id, recipe, write_atomically
+from stages.data.items import ItemFolder, by_content, content_hash, item_id, recipe, write_atomically
+from stages.params import load_params
+from tests.footage import ROOT
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
@@ -33,6 +36,22 @@ def test_a_recipe_depends_on_code_settings_and_format(monkeypatch):
     different = {recipe(one, grid=16), recipe(two, grid=16), recipe(one, grid=8), recipe(one | {"b": ""}, grid=16)}
     monkeypatch.setattr(items, "FORMAT", 0)
     assert len({*different, recipe(one, grid=16)}) == 5
+
+
+def test_weights_of_an_estimator_count_by_their_content_and_not_by_their_place(tmp_path, monkeypatch):
+    (tmp_path / "a.pth").write_bytes(b"x")
+    (tmp_path / "b.pth").write_bytes(b"x")
+    first, moved = (by_content({"model": "small", "weights": str(tmp_path / name)}) for name in ("a.pth", "b.pth"))
+    assert first == moved
+    params = load_params(ROOT / "params.yaml")
+    raft = params.clips.raft.model_copy(update={"weights": str(tmp_path / "a.pth")})
+    params = params.model_copy(update={"clips": params.clips.model_copy(update={"flow": "raft", "raft": raft})})
+    monkeypatch.setattr(clips, "code_of", lambda *_: {"code": "the same"})
+    before = clips._recipe(params)
+    (tmp_path / "a.pth").write_bytes(b"y")
+    assert clips._recipe(params) != before
+    for options in ({"weights": None}, {"weights": "not there"}, {}):
+        assert by_content(options) == options
 
 
 def test_only_missing_items_are_asked_for(tmp_path):
