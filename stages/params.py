@@ -380,6 +380,7 @@ class MLflowParams(Section):
     tracking_uri: str
     artifact_location: str | None  # null: where the tracking server puts them
     experiment: str
+    seconds_to_send: Positive
 
 
 class ServeParams(Section):

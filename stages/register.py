@@ -35,7 +35,8 @@ from stages.data.paths import (
 )
 from stages.params import Params, RegisterParams
 from stages.run.command import run_stage
-from stages.run.mlflow_runs import connect, newest_run, provenance, stage_run, weights_hash
+from stages.run.mlflow_runs import provenance, stage_run, weights_hash
+from stages.run.mlflow_store import connect, newest_run
 
 TRAINED = (MOTION_CONTROLNET, CAMERA_LORA, OBJECT_LORA)
 CODE = Path("models")
@@ -118,7 +119,7 @@ def log_and_register(params: Params, moved: bool, decision: Mapping[str, Any]) -
     """Log the model and its decision to MLflow, register it, move the alias if `moved`; return the new version."""
     name, alias = params.register_.model_name, params.register_.alias
     mlflow, experiment = connect(params.mlflow)
-    with stage_run("register", params) as run:
+    with stage_run("register", params) as run, mlflow.start_run(run_id=run.must_have_begun()):
         links = _links(experiment)
         run.tags(links)
         request = example_request(params)
@@ -129,7 +130,7 @@ def log_and_register(params: Params, moved: bool, decision: Mapping[str, Any]) -
             artifacts={"model": str(MODEL)},
             code_paths=[str(CODE)],
             input_example=[request],
-            pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in SERVING_PACKAGES],
+            pip_requirements=[f"{package}=={public_version(package)}" for package in SERVING_PACKAGES],
             registered_model_name=name,
         )
         mlflow.pyfunc.load_model(info.model_uri).predict([request])  # a version that cannot answer fails the stage
@@ -142,6 +143,11 @@ def log_and_register(params: Params, moved: bool, decision: Mapping[str, Any]) -
             client.set_registered_model_alias(name, alias, version)
         mlflow.log_dict(dict(decision), REGISTRATION.name)
     return version
+
+
+def public_version(package: str) -> str:
+    """The installed version without its local part: PyPI has no 2.13.0+cpu."""
+    return importlib.metadata.version(package).partition("+")[0]
 
 
 def example_request(params: Params) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from models.serving.limits import Limits
 from models.serving.service import Service
 from stages.params import Params, load_params
 from stages.run.command import one_line_errors
-from stages.run.mlflow_runs import connect
+from stages.run.mlflow_store import connect
 
 SECONDS_TO_ANSWER = 5  # after the running request has ended or was stopped
 

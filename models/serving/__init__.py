@@ -4,6 +4,7 @@ cli         the command `image-conductor`; its larger commands lie in modules na
 convert     trajectory files from one tool's format to another's
 studio/     the drawing page
 track       the motion of a video as strokes
+project_commands  commands that work on a checkout of the project
 pyfunc      the model behind MLflow's scoring server
 request     the body of a request and of its answer
 image       pictures from files and requests

@@ -10,6 +10,7 @@ image-conductor benchmark davis --data DAVIS --output out/davis
 image-conductor studio
 image-conductor study --videos out/ours out/other --trajectories strokes --votes votes.sqlite
 image-conductor votes --votes votes.sqlite
+image-conductor sync
 """
 
 import argparse
@@ -23,6 +24,7 @@ from models.serving.benchmark_command import add_benchmark
 from models.serving.convert import add_canvas_option, add_convert_options
 from models.serving.fetch_command import add_fetch
 from models.serving.generate_command import DEFAULT_MODEL, DTYPES, add_generate, seed_number
+from models.serving.project_commands import add_project_commands, run_project_command
 from models.serving.studio.start import add_studio_options
 from models.serving.track import add_track_options
 
@@ -31,9 +33,11 @@ FIRST_TRACKERS = ("lucas_kanade", "cotracker")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. What the user can put right ends with one line on stderr and status 1 (2 for bad options)."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        options.run(options)
+        if not run_project_command(given):
+            options = _parser().parse_args(given)
+            options.run(options)
     except (ValueError, OSError) as error:
         sys.exit(f"image-conductor: {error}")
 
@@ -126,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     count.set_defaults(run=_votes)
     count.add_argument("--votes", type=Path, required=True, help="SQLite file of `study`")
     count.add_argument("--output", type=Path, help="figures, .json; only printed if left out")
+    add_project_commands(commands)
     return parser
 
 

@@ -1,89 +1,161 @@
-"""The one place that talks to MLflow: a run per stage, below a run of the whole pipeline.
+"""Runs in MLflow: a run per stage, below a run of the whole pipeline.
 
     with stage_run("camera_lora", params) as run:
-        run.metrics({"loss": 0.31}, step=50)            # gathered, sent every few seconds
+        run.metrics({"loss": 0.31}, step=50)
         run.artifact("artifacts/camera_lora/loss.csv")
         run.weights("artifacts/camera_lora")
+
+MLflow never costs a training. What a run tells is written to disk first (`stages.run.spool`), and a thread sends it. If
+MLflow cannot take it, the stage goes on, ends well, and says in one line that `image-conductor sync` sends the rest.
 
 Runs are tied to code and data by tags (`git_commit`, `dvc_lock`, `weights.<name>`), never the other way round: run ids
 and times do not enter the outputs of DVC.
 """
 
-import logging
-import os
+import math
 import subprocess
+import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stages.data.items import content_hash, item_id
 from stages.params import MLflowParams, Params
+from stages.run.mlflow_store import TrackingError, send, send_left_over, short_cause
+from stages.run.spool import Spool, flatten
 from stages.run.timing import timed
-
-if TYPE_CHECKING:
-    from mlflow.entities import Metric, Run
 
 SECONDS_BETWEEN_SENDS = 5.0
 MOST_METRICS_PER_SEND = 500
-
-logger = logging.getLogger(__name__)
+SECONDS_BETWEEN_TRIES = 5.0
+SECONDS_AFTER_TROUBLE = 10.0  # longest wait at the end of a stage once MLflow has failed
+LONGEST_PARAMETER = 6000  # characters that MLflow takes
+CODE = ("models", "stages", "flows", "params.yaml", "dvc.yaml")
 
 
 class StageRun:
-    """The MLflow run of one stage."""
+    """The MLflow run of one stage. `metrics` and the like return at once; a thread sends what they are given."""
 
-    def __init__(self, run_id: str, parent_id: str):
-        from mlflow import MlflowClient
+    def __init__(self, spool: Spool, settings: MLflowParams):
+        self._spool, self._settings = spool, settings
+        self._waiting: list[tuple[str, float, int, int]] = []
+        self._written = time.monotonic()
+        self._woken, self._ended = threading.Event(), threading.Event()
+        self._begun, self._trouble = threading.Event(), ""
+        self._thread = threading.Thread(target=self._send, name="mlflow", daemon=True)
 
-        self.run_id, self.parent_id = run_id, parent_id
-        self._client = MlflowClient()
-        self._waiting: list[Metric] = []
-        self._sent = time.monotonic()
+    @property
+    def run_id(self) -> str:
+        """MLflow's id of the run; empty while MLflow has not taken it."""
+        return self._spool.sent.run_id
+
+    @property
+    def parent_id(self) -> str:
+        """MLflow's id of the run of the whole pipeline; empty while MLflow has not taken it."""
+        return self._spool.sent.parent_id
+
+    def begin(self) -> None:
+        """Start sending."""
+        self._thread.start()
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log numbers; cheap enough for every training step."""
-        from mlflow.entities import Metric
-
         now = int(time.time() * 1000)
-        self._waiting += [Metric(name, float(value), now, step) for name, value in values.items()]
-        late = time.monotonic() - self._sent > SECONDS_BETWEEN_SENDS
+        self._waiting += [(name, float(value), now, step) for name, value in values.items() if math.isfinite(value)]
+        late = time.monotonic() - self._written > SECONDS_BETWEEN_SENDS
         if late or len(self._waiting) >= MOST_METRICS_PER_SEND:
-            self.send()
-
-    def params(self, values: Mapping[str, Any]) -> None:
-        """Log parameters; nested ones under `outer.inner`."""
-        from mlflow.entities import Param
-
-        entries = [Param(name, str(value)) for name, value in flatten(values).items()]
-        self._client.log_batch(self.run_id, params=entries)
+            self._write()
 
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
         """Copy a file, or all files of a folder, to the run: pictures, videos, tables."""
-        log = self._client.log_artifacts if Path(path).is_dir() else self._client.log_artifact
-        log(self.run_id, str(path), folder)
+        try:
+            kept = self._spool.keep_file(Path(path))
+        except OSError as error:
+            print(f"MLflow: {path} was not kept for it: {error}", file=sys.stderr)
+            return
+        self._add("artifact", path=kept, folder=folder)
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags of this run."""
-        for name, value in values.items():
-            self._client.set_tag(self.run_id, name, value)
+        self._add("tags", values=dict(values))
 
     def weights(self, folder: str | Path) -> None:
         """Tag the run with the hash of the weights in `folder`."""
         self.tags({f"weights.{Path(folder).resolve().name}": weights_hash(folder)})
 
-    def send(self) -> None:
-        """Send the metrics gathered so far. A tracking server that fails costs numbers, not the training."""
-        from mlflow.exceptions import MlflowException
+    def must_have_begun(self) -> str:
+        """Wait until MLflow has taken the run, and return its id: for what cannot be done without MLflow.
 
+        Raises:
+            TrackingError: it has not within `mlflow.seconds_to_send`.
+        """
+        if not self._waited_for(self._begun.is_set):
+            raise TrackingError(self._trouble or f"MLflow at {self._settings.tracking_uri} does not answer")
+        return self.run_id
+
+    def end(self, status: str) -> None:
+        """Write the last entry and wait for a while until everything is sent; warn if it is not."""
+        self._write()
+        self._add("end", status=status)
+        self._ended.set()
+        self._woken.set()
+        if not self._waited_for(lambda: not self._thread.is_alive()):
+            print(
+                f"MLflow did not take this run: {self._trouble or 'no answer'}. It waits in {self._spool.folder}; "
+                "send it later: image-conductor sync",
+                file=sys.stderr,
+            )
+
+    def _waited_for(self, happened: Callable[[], bool]) -> bool:
+        """Wait until something has happened, for a shorter time once MLflow has failed; whether it has."""
+        began = time.monotonic()
+        while not happened():
+            longest = SECONDS_AFTER_TROUBLE if self._trouble else self._settings.seconds_to_send
+            if time.monotonic() - began > min(longest, self._settings.seconds_to_send):
+                return False
+            time.sleep(0.05)
+        return True
+
+    def _write(self) -> None:
         for start in range(0, len(self._waiting), MOST_METRICS_PER_SEND):
-            batch = self._waiting[start : start + MOST_METRICS_PER_SEND]
+            self._add("metrics", points=self._waiting[start : start + MOST_METRICS_PER_SEND])
+        self._waiting, self._written = [], time.monotonic()
+
+    def _add(self, kind: str, **content: Any) -> None:
+        """Write an entry; a disk that is full costs the entry, not the stage."""
+        try:
+            self._spool.add(kind, **content)
+        except OSError as error:
+            print(f"MLflow: {kind} of this run were not kept: {error}", file=sys.stderr)
+        self._woken.set()
+
+    def _send(self) -> None:
+        """Send until the run has ended and nothing is left; try again for as long as the process lives."""
+        left_over = True
+        while True:
+            self._woken.clear()
             try:
-                self._client.log_batch(self.run_id, metrics=batch)
-            except MlflowException as error:
-                logger.warning("%d metrics were not logged: %s", len(batch), error)
-        self._waiting, self._sent = [], time.monotonic()
+                if left_over:
+                    send_left_over(self._settings)
+                    left_over = False
+                ended = send(self._spool, self._settings)
+            except Exception as error:
+                if not self._trouble:
+                    print(f"MLflow: {short_cause(error)}; the stage goes on without it", file=sys.stderr)
+                self._trouble = short_cause(error)
+                self._ended.wait(SECONDS_BETWEEN_TRIES)
+                if self._ended.is_set():
+                    time.sleep(1)
+                continue
+            if self.run_id:
+                self._begun.set()
+            if ended:
+                self._spool.delete()
+                return
+            self._woken.wait()
 
 
 class SilentRun:
@@ -103,72 +175,56 @@ class SilentRun:
 def stage_run(
     stage: str, params: Params, tags: Mapping[str, str] | None = None, go_on: bool = False
 ) -> Iterator[StageRun]:
-    """The MLflow run of `stage`, with its parameters logged; it ends as FINISHED, or FAILED on an exception.
+    """The MLflow run of `stage`, with its parameters logged.
 
-    All stages run on one git commit with the same params.yaml share one parent run.
+    It ends as FINISHED, as FAILED on an exception, as KILLED on an interruption. A run whose process was killed becomes
+    KILLED when the next stage begins. All stages on one git commit with the same params.yaml share one parent run.
 
     Args:
         tags: further ones.
-        go_on: continue the newest run of the stage that has these tags, if there is one.
+        go_on: continue the newest run of the stage that has these tags, if there is one. Without tags it is the newest
+            of the same pipeline.
     """
+    import mlflow  # noqa: F401  (here, since the thread must not import beside the stage)
+
     with timed(stage):
-        mlflow, experiment = connect(params.mlflow)
-        earlier = newest_run(experiment, stage, tags or {}) if go_on else None
-        parent = _parent(earlier) if earlier else _pipeline_run(experiment, params)
-        tags = {"stage": stage, "profile": params.profile, **provenance(), **(tags or {})}
-        with mlflow.start_run(
-            run_id=earlier, experiment_id=experiment, run_name=stage, parent_run_id=parent, nested=True, tags=tags
-        ) as active:
-            run = StageRun(active.info.run_id, parent)
-            if not earlier:
-                sections = params.model_dump(mode="json", by_alias=True)
-                run.params({stage: sections.get(stage, {}), "video": sections["video"]})
-            try:
-                yield run
-            except BaseException:
-                run.send()
-                _end(parent, "FAILED")
-                raise
-            run.send()
-            _end(parent, "FINISHED")
-
-
-def connect(settings: MLflowParams) -> tuple[Any, str]:
-    """MLflow, ready for use, and the id of the experiment, which is made if it does not exist."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    mlflow.set_tracking_uri(settings.tracking_uri)
-    experiment = mlflow.get_experiment_by_name(settings.experiment)
-    if experiment is not None:
-        return mlflow, experiment.experiment_id
-    try:
-        return mlflow, mlflow.create_experiment(settings.experiment, settings.artifact_location)
-    except MlflowException:  # another stage was quicker
-        experiment = mlflow.get_experiment_by_name(settings.experiment)
-        if experiment is None:
+        sections = params.model_dump(mode="json", by_alias=True)
+        facts, commit = provenance(), _commit()
+        pipeline = item_id(commit, params.model_dump(mode="json", exclude={"compute", "mlflow", "serve", "flows"}))
+        same = tags or {"pipeline_of_stage": pipeline}
+        values = flatten({stage: sections.get(stage, {}), "video": sections["video"]})
+        run = StageRun(Spool.new(stage), params.mlflow)
+        run._add(
+            "begin",
+            stage=stage,
+            time=int(time.time() * 1000),
+            tags={"stage": stage, "profile": params.profile, "pipeline_of_stage": pipeline, **facts, **(tags or {})},
+            params={name: str(value)[:LONGEST_PARAMETER] for name, value in values.items()},
+            pipeline={"pipeline": pipeline, "git_commit": commit, "profile": params.profile},
+            same=dict(same),
+            go_on=go_on,
+        )
+        run.begin()
+        try:
+            yield run
+        except BaseException as error:
+            run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
-        return mlflow, experiment.experiment_id
-
-
-def newest_run(experiment: str, stage: str, tags: Mapping[str, str]) -> str | None:
-    """The id of the last run of `stage` that has all `tags`; None if there is none."""
-    from mlflow import MlflowClient
-
-    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in {"stage": stage, **tags}.items())
-    runs = MlflowClient().search_runs([experiment], wanted, max_results=1)
-    return runs[0].info.run_id if runs else None
+        run.end("FINISHED")
 
 
 def provenance() -> dict[str, str]:
-    """What code and data a run stands on: the git commit, and the hash of dvc.lock as it is now."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    """What code and data a run stands on: the git commit, whether its code was changed since, the hash of dvc.lock."""
     lock = Path("dvc.lock")
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=no", "--", *CODE],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return {
-        "git_commit": git.stdout.strip() if git.returncode == 0 else "none",
+        "git_commit": _commit(),
+        "git_dirty": "true" if changed.stdout.strip() else "false",
         "dvc_lock": content_hash(lock) if lock.exists() else "none",
     }
 
@@ -180,39 +236,6 @@ def weights_hash(folder: str | Path) -> str:
     return item_id([(path.relative_to(folder).as_posix(), content_hash(path)) for path in files])
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _pipeline_run(experiment: str, params: Params) -> str:
-    """The id of the parent run for this commit and these parameters, opened again or made."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient()
-    commit = provenance()["git_commit"]
-    pipeline = item_id(commit, params.model_dump(mode="json", exclude={"compute", "mlflow", "serve", "flows"}))
-    runs: list[Run] = client.search_runs([experiment], f"tags.pipeline = '{pipeline}'", max_results=1)
-    if runs:
-        client.update_run(runs[0].info.run_id, "RUNNING")
-        return runs[0].info.run_id
-    tags = {"pipeline": pipeline, "git_commit": commit, "profile": params.profile}
-    return client.create_run(experiment, run_name=f"pipeline {pipeline[:8]}", tags=tags).info.run_id
-
-
-def _parent(run_id: str) -> str:
-    from mlflow import MlflowClient
-
-    return MlflowClient().get_run(run_id).data.tags["mlflow.parentRunId"]
-
-
-def _end(run_id: str, status: str) -> None:
-    from mlflow import MlflowClient
-
-    MlflowClient().set_terminated(run_id, status)
+def _commit() -> str:
+    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return git.stdout.strip() if git.returncode == 0 else "none"

@@ -15,7 +15,7 @@ from stages.params import ComputeParams, Params, ParamsError, load_params
 from stages.run.command import one_line_errors
 from stages.run.locks import only_run
 from stages.run.mlflow_runs import SilentRun, stage_run
-from stages.train.loop import Listener, division
+from stages.train.loop import CHECKPOINTS, Listener, division
 from stages.train.stopping import run_and_pass_sigterm_on
 
 
@@ -38,7 +38,7 @@ def run_training_stage(stage: str, output: Path, run: Callable[[Params, Listener
             if source is None:
                 run(params, SilentRun())
             return
-        with stage_run(stage, params) as tracker:
+        with stage_run(stage, params, go_on=(CHECKPOINTS / stage).is_dir()) as tracker:
             if source is None:
                 run(params, tracker)
                 for curve in sorted(output.glob("*.csv")):

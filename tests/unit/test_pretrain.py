@@ -22,7 +22,8 @@ from models.scenes import MAX_OBJECTS, moving_parts, sample_scenes
 from models.worlds import procedural_world
 from stages import pretrain
 from stages.params import Params, load_params
-from stages.run.mlflow_runs import SilentRun, connect, newest_run
+from stages.run.mlflow_runs import SilentRun
+from stages.run.mlflow_store import connect, newest_run
 from stages.train.trainee import begin
 
 ROOT = Path(__file__).parents[2]

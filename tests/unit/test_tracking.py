@@ -1,13 +1,20 @@
 """Runs of the stages in MLflow, against a real sqlite store."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
+from models.serving.cli import main
 from stages.params import Params, load_params
-from stages.run.mlflow_runs import connect, flatten, newest_run, stage_run, weights_hash
+from stages.run.mlflow_runs import stage_run, weights_hash
+from stages.run.mlflow_store import connect, newest_run
+from stages.run.spool import Spool, flatten
 from stages.run.timing import TIMING_FILE, timed
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +28,11 @@ def store(tmp_path_factory) -> Path:
 @pytest.fixture
 def params(store, tmp_path, monkeypatch) -> Params:
     monkeypatch.chdir(tmp_path)
-    settings = {"tracking_uri": f"sqlite:///{store}/mlflow.db", "artifact_location": str(store / "mlruns")}
+    settings = {
+        "tracking_uri": f"sqlite:///{store}/mlflow.db",
+        "artifact_location": str(store / "mlruns"),
+        "seconds_to_send": 600.0,
+    }
     params = load_params(ROOT / "params.yaml")
     return params.model_copy(update={"mlflow": params.mlflow.model_copy(update=settings)})
 
@@ -123,3 +134,121 @@ def test_the_hash_of_weights_depends_on_names_and_contents(tmp_path):
 
 def test_nested_parameters_are_flattened():
     assert flatten({"a": {"b": {"c": 1}}, "d": [1, 2]}) == {"a.b.c": 1, "d": [1, 2]}
+
+
+def unreachable(params: Params, tmp_path: Path, uri: str) -> Params:
+    settings = {"tracking_uri": uri, "artifact_location": str(tmp_path / "mlruns"), "seconds_to_send": 600.0}
+    return params.model_copy(update={"mlflow": params.mlflow.model_copy(update=settings)})
+
+
+def test_a_store_that_fails_costs_a_line_and_is_told_later(params, store, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("stages.run.mlflow_runs.SECONDS_AFTER_TROUBLE", 0.2)
+    monkeypatch.setattr("stages.run.mlflow_runs.SECONDS_BETWEEN_TRIES", 0.2)
+    connect(params.mlflow)
+    damaged = tmp_path / "bad.db"
+    damaged.write_bytes(b"this is no database, but it was one" * 100)
+    settings = unreachable(params, tmp_path, f"sqlite:///{damaged}")
+    with stage_run("object_lora", settings) as run:
+        run.metrics({"loss": 0.5, "nothing": float("nan")}, 3)
+        Path("curve.csv").write_text("step,loss\n")
+        run.artifact("curve.csv")
+        Path("curve.csv").unlink()
+
+    said = capfd.readouterr().err
+    assert "image-conductor sync" in said
+    assert "Traceback" not in said
+    assert run.run_id == ""
+
+    shutil.copyfile(store / "mlflow.db", damaged)
+    run._thread.join(200)  # in this test the process lives on, and sends it itself
+    assert not run._thread.is_alive()
+    logged = run_of(run.run_id)
+    assert (logged.info.status, logged.data.metrics) == ("FINISHED", {"loss": 0.5})
+    assert [file.path for file in MlflowClient().list_artifacts(run.run_id)] == ["curve.csv"]
+    assert not list(Path(".mlflow_waiting").iterdir())
+
+
+KILLED = """
+import os, signal, sys
+from stages.params import load_params
+from stages.run.mlflow_runs import stage_run
+
+params = load_params(sys.argv[1])
+params = params.model_copy(update={"mlflow": params.mlflow.model_copy(update={
+    "tracking_uri": sys.argv[2], "artifact_location": "mlruns"})})
+with stage_run("camera_lora", params) as run:
+    print(run.must_have_begun(), flush=True)
+    run.metrics({"loss": 1.0}, 1)
+    run._write()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def start_killed(params: Params) -> subprocess.Popen:
+    command = [sys.executable, "-c", KILLED, str(ROOT / "params.yaml"), params.mlflow.tracking_uri]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_killed_run_is_closed_by_the_next_or_gone_on_with(params):
+    killed = start_killed(params).communicate()[0].strip()
+    with stage_run("object_lora", params) as run:
+        run.must_have_begun()
+        assert run_of(killed).info.status == "KILLED"
+        assert run_of(killed).data.metrics == {"loss": 1.0}
+
+    with stage_run("camera_lora", params, go_on=True) as again:
+        assert again.must_have_begun() == killed
+        assert run_of(killed).info.status == "RUNNING"
+    assert run_of(killed).info.status == "FINISHED"
+
+
+OPENS = """
+import sys
+from stages.params import load_params
+from stages.run.mlflow_store import connect
+
+settings = {"tracking_uri": sys.argv[2], "artifact_location": "mlruns"}
+print(connect(load_params(sys.argv[1]).mlflow.model_copy(update=settings))[1])
+"""
+
+
+def test_processes_may_open_a_new_store_at_once(tmp_path):
+    command = [sys.executable, "-c", OPENS, str(ROOT / "params.yaml"), f"sqlite:///{tmp_path}/new.db"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+
+    assert [process.communicate()[0].strip() for process in started] == ["1"] * 2
+
+
+def test_entries_that_a_full_disk_cut_off_are_left_out_and_hold_nothing_up(params, capsys, monkeypatch):
+    spool = Spool.new("camera_lora")
+    for line in ('{"kind": "be', '{"kind": "tags", "values": {"a": "b"}}'):
+        with (spool.folder / "journal.jsonl").open("a") as journal:
+            journal.write(f"{line}\n")
+    spool.release()
+    monkeypatch.setattr("stages.run.sync.load_params", lambda: params)
+    main(["sync"])
+    assert capsys.readouterr().out.startswith("1 runs sent to sqlite:///")
+    assert not list(Path(".mlflow_waiting").iterdir())
+
+
+def test_a_run_that_was_deleted_holds_nothing_up(params):
+    with stage_run("camera_lora", params) as run:
+        MlflowClient().delete_run(run.must_have_begun())
+        run.metrics({"loss": 1.0})
+    assert not list(Path(".mlflow_waiting").iterdir())
+
+
+def test_a_full_disk_costs_an_entry_and_not_the_stage(params, capfd, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with stage_run("object_lora", params) as run, monkeypatch.context() as context:
+        context.setattr(run._spool, "add", full)
+        context.setattr(run._spool, "keep_file", full)
+        run.metrics({"loss": 1.0})
+        run.tags({"a": "b"})
+        run.artifact("nowhere.csv")
+    assert "No space left on device" in capfd.readouterr().err
+    assert run_of(run.run_id).info.status == "FINISHED"
