@@ -19,8 +19,9 @@ from PIL import Image
 
 from models.pixels import to_uint8
 from models.sampling.lora_files import copy_as_safetensors
+from models.sampling.model_index import CHECKPOINT_FILE, write_index
 from models.sampling.pipeline import ImageConductorPipeline
-from models.sampling.saved_model import CHECKPOINT_FILE, copy_personal_files, write_settings
+from models.sampling.saved_model import copy_personal_files, write_settings
 from models.sampling.settings import Settings
 from models.scenes import render, sample_scenes
 from stages.data.items import weight_files, write_atomically
@@ -94,10 +95,12 @@ def assemble(folder: Path, params: Params) -> None:
     video = params.video.model_dump(include={"width", "height", "frames", "fps"})
     chosen = params.register_
     personal = {name: lora.weight for name, lora in chosen.personal_loras.items()}
-    write_settings(folder, Settings(**video, **params.sampler.model_dump(), personal_loras=personal))
+    settings = Settings(**video, **params.sampler.model_dump(), personal_loras=personal)
+    write_settings(folder, settings)
     if chosen.checkpoint:
         copy_as_safetensors(Path(chosen.checkpoint), folder / CHECKPOINT_FILE)
     copy_personal_files(folder, {name: Path(lora.path) for name, lora in chosen.personal_loras.items()})
+    write_index(folder, settings)
     if chosen.checkpoint or personal:
         ImageConductorPipeline.from_pretrained(folder)  # files that do not fit fail here, by name
 

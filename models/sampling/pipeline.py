@@ -29,6 +29,7 @@ from models.sampling.branches import batched
 from models.sampling.call import CallOptions, ImageConductorOutput, StepCallback, check, divided, require_one
 from models.sampling.inputs import drawn_strokes, fit_images, initial_noise, make_inputs
 from models.sampling.loop import make_scheduler, run_loop
+from models.sampling.model_index import CHECKPOINT_FILE, PERSONAL_FOLDER
 from models.sampling.predictions import BranchPredictions, ImageResidualCache
 from models.sampling.settings import SamplingOptions, Settings
 
@@ -55,14 +56,9 @@ class ImageConductorPipeline(DiffusionPipeline):
     ):
         super().__init__()
         self.register_modules(
-            unet=unet,
-            image_controlnet=image_controlnet,
-            motion_controlnet=motion_controlnet,
-            scheduler=scheduler,
-            vae=vae,
-            text_encoder=text_encoder,
-            tokenizer=tokenizer,
+            unet=unet, image_controlnet=image_controlnet, motion_controlnet=motion_controlnet, scheduler=scheduler
         )
+        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer)
         self.latent_space = latent_space or LatentSpace()
         self.settings = settings or Settings()
         self.image_cache: ImageResidualCache | None = None
@@ -84,10 +80,9 @@ class ImageConductorPipeline(DiffusionPipeline):
         """
         folder = Path(folder)
         pipe = cls.assemble(*saved_model.read_model(folder, torch_dtype))
-        if (folder / saved_model.CHECKPOINT_FILE).is_file():
-            pipe.load_checkpoint(folder / saved_model.CHECKPOINT_FILE)
-        for file in sorted((folder / saved_model.PERSONAL_FOLDER).glob("*.safetensors")):
-            pipe.load_personal_lora(file, file.stem)
+        if (folder / CHECKPOINT_FILE).is_file():
+            pipe.load_checkpoint(folder / CHECKPOINT_FILE)
+        pipe.load_personal_loras(folder)
         return pipe
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -103,6 +98,11 @@ class ImageConductorPipeline(DiffusionPipeline):
         """Add a community LoRA. Its weight is that of `personal_loras` in a call or in the settings."""
         personalisation.load_community_lora(Path(path), name, self.unet, self.text_encoder)
         self._personal_files[name] = Path(path)
+
+    def load_personal_loras(self, folder: Path) -> None:
+        """Add the community LoRAs of a saved model's folder."""
+        for file in sorted((folder / PERSONAL_FOLDER).glob("*.safetensors")):
+            self.load_personal_lora(file, file.stem)
 
     def enable_image_cache(self) -> None:
         """Keep the image ControlNet's residuals of the last picture and text: other strokes on it then take less time.

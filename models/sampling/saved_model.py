@@ -3,6 +3,7 @@
 unet/ image_controlnet/ vae/ text_encoder/ tokenizer/ scheduler/ latent_space.json
 motion_controlnet/ camera_lora/ object_lora/ image_conductor.json
 checkpoint.safetensors personal_loras/<name>.safetensors         (community weights, if any)
+model_index.json pipeline.py unet/networks.py ...                  (for diffusers, see `model_index`)
 """
 
 import json
@@ -20,11 +21,11 @@ from models.networks.foundation import OPTIONAL_PARTS, Foundation
 from models.networks.networks import MotionControlNet
 from models.sampling.adapters import loaded_loras, without_loras
 from models.sampling.lora_files import copy_as_safetensors
+from models.sampling.model_index import PERSONAL_FOLDER, write_index
 from models.sampling.settings import Settings
 
 FORMAT = 1
 SETTINGS_FILE = "image_conductor.json"
-CHECKPOINT_FILE, PERSONAL_FOLDER = "checkpoint.safetensors", "personal_loras"
 
 
 class SavedModelError(UserError):
@@ -51,13 +52,19 @@ def read_model(folder: Path, dtype: torch.dtype) -> SavedModel:
         raise SavedModelError(f"{folder}: no motion_controlnet; expected a folder that save_pretrained has written")
     settings = read_settings(folder)
     motion_controlnet = MotionControlNet.from_pretrained(folder / "motion_controlnet", torch_dtype=dtype)
+    add_loras(motion_controlnet, folder)
+    motion_controlnet.requires_grad_(False).eval()
+    return SavedModel(foundation, motion_controlnet, settings)
+
+
+def add_loras(motion_controlnet: MotionControlNet, folder: Path) -> None:
+    """Load the LoRA sets that a saved model has, in the precision of the network."""
+    dtype = motion_controlnet.dtype
     for name in LORAS:
         if (folder / f"{name}_lora").is_dir():
             load_lora(motion_controlnet, name, folder / f"{name}_lora")
     if dtype != torch.float32:
         motion_controlnet.to(dtype)
-    motion_controlnet.requires_grad_(False).eval()
-    return SavedModel(foundation, motion_controlnet, settings)
 
 
 def write_model(folder: Path, model: SavedModel, personal_files: Mapping[str, Path]) -> None:
@@ -72,6 +79,7 @@ def write_model(folder: Path, model: SavedModel, personal_files: Mapping[str, Pa
     for name in loaded_loras(motion_controlnet):
         save_lora(motion_controlnet, name, folder / f"{name}_lora")
     write_settings(folder, settings)
+    write_index(folder, settings)
 
 
 def copy_personal_files(folder: Path, files: Mapping[str, Path]) -> None:

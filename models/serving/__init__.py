@@ -2,6 +2,7 @@
 
 cli         the command `image-conductor`; its larger commands lie in modules named after them
 convert     trajectory files from one tool's format to another's
+push        a saved model to the hub
 studio/     the drawing page
 track       the motion of a video as strokes
 project_commands  commands that work on a checkout of the project

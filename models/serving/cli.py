@@ -7,6 +7,7 @@ image-conductor score --videos out/ours out/other --trajectories strokes --mode 
 image-conductor convert strokes.json tracks.npy --format wan-move
 image-conductor track --video dance.mp4 --output strokes.json
 image-conductor benchmark davis --data DAVIS --output out/davis
+image-conductor push --repo OWNER/NAME
 image-conductor studio
 image-conductor study --videos out/ours out/other --trajectories strokes --votes votes.sqlite
 image-conductor votes --votes votes.sqlite
@@ -25,6 +26,7 @@ from models.serving.convert import add_canvas_option, add_convert_options
 from models.serving.fetch_command import add_fetch
 from models.serving.generate_command import DEFAULT_MODEL, DTYPES, add_generate, seed_number
 from models.serving.project_commands import add_project_commands, run_project_command
+from models.serving.push import add_push
 from models.serving.studio.start import add_studio_options
 from models.serving.track import add_track_options
 
@@ -110,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     official.add_argument("--config", type=Path, help="JSON with network sizes, where they are not SD 1.5's")
 
     add_fetch(commands)
+    add_push(commands, DEFAULT_MODEL)
     add_benchmark(commands, DTYPES)
     measure = commands.add_parser("score", help="measure how far videos follow their trajectories, by any method")
     measure.set_defaults(run=_score)

@@ -1,5 +1,6 @@
 """A local server with the hub's API and layout: lists, commits, files by commit, ranges, tokens."""
 
+import base64
 import hashlib
 import json
 import re
@@ -75,11 +76,45 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer(True)
 
+    def do_POST(self) -> None:
+        """Make a repository, or commit files whose content comes with the request."""
+        path = unquote(urlsplit(self.path).path)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.hub.token and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
+            return self._send(401, b"{}", {}, True)
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            repository = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+            self.hub.commits.setdefault(repository, "0" * 40)
+            return self._json({"url": f"http://{self.headers['Host']}/{repository}"})
+        if path == "/api/validate-yaml":
+            return self._json({"errors": [], "warnings": []})
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/main", path):
+            repository, what = match.groups()
+            if what == "preupload":
+                files = json.loads(body)["files"]
+                kinds = [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in files]
+                return self._json({"files": kinds})
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    place = self.hub.root / repository / line["value"]["path"]
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.write_bytes(base64.b64decode(line["value"]["content"]))
+            commit = self.hub.commits[repository] = hashlib.sha1(body).hexdigest()
+            url = f"http://{self.headers['Host']}/{repository}/commit/{commit}"
+            return self._json({"success": True, "commitUrl": url, "commitOid": commit, "hookOutput": ""})
+        return self._send(404, b"{}", {}, True)
+
+    def _json(self, answer: dict[str, Any]) -> None:
+        self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"}, True)
+
     def _answer(self, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append((self.command, path, self.headers.get("Range")))
         if self.hub.token and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             return self._send(401, b"{}", {"X-Error-Code": "GatedRepo"}, body)
+        if re.fullmatch(r"/api/models/[^/]+/[^/]+", path):
+            path += "/revision/main"
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(tree|revision|commits)/(.+)", path):
             repository, what, revision = match.groups()
             commit = self.hub.commits.get(repository)
