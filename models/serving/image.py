@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from models.errors import UserError
 from models.geometry import Size, cover_crop
@@ -45,10 +45,10 @@ def read_image(path: Path) -> SeenPicture:
             return as_seen(picture)
     except FileNotFoundError:
         raise ImageError(f"--image: {path}: no such file") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
-        raise ImageError(f"--image: {path}: not a readable picture") from None
     except UserError as error:
         raise ImageError(f"--image: {path}: {str(error).removeprefix('image: ')}") from None
+    except Exception:  # damaged metadata makes Pillow raise errors of many kinds
+        raise ImageError(f"--image: {path}: not a readable picture") from None
 
 
 def decode_image(text: str, frame: Size, max_pixels: int) -> FramedPicture:
@@ -89,7 +89,7 @@ def _decoded(text: str, max_pixels: int, side: int) -> tuple[SeenPicture, Size]:
             return as_seen(picture), full
     except UserError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Exception:  # damaged metadata makes Pillow raise errors of many kinds
         raise ImageError("image: not a readable PNG or JPEG") from None
 
 
