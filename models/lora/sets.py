@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from models.modes import Lora
 from models.networks.networks import MotionControlNet
+from models.networks.seeded import seeded
+from models.networks.shared_files import let_others_read
 
 Switch = Callable[[Lora | None], None]  # lets one LoRA of a network act, or none: theta_0
 TARGETS = (
@@ -33,10 +35,8 @@ def lora_config(network: MotionControlNet, rank: int) -> LoraConfig:
 def add_lora(network: MotionControlNet, name: Lora, rank: int, seed: int) -> list[nn.Parameter]:
     """Add a LoRA that changes nothing yet (B = 0), and make it alone trainable. Other LoRAs stay loaded and frozen."""
     loaded = [known for known in getattr(network, "peft_config", {}) if known != name]
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        with beside_other_loras():
-            network.add_adapter(lora_config(network, rank), adapter_name=name)
+    with seeded(seed), beside_other_loras():
+        network.add_adapter(lora_config(network, rank), adapter_name=name)
     network.set_adapters([*loaded, name])
     return train_only(network, name)
 
@@ -119,7 +119,9 @@ def load_lora(network: MotionControlNet, name: Lora, folder: str | Path) -> None
 
 
 def save_lora(network: MotionControlNet, name: Lora, folder: str | Path) -> None:
+    """Write a LoRA as a folder of its own."""
     network.save_lora_adapter(folder, adapter_name=name)
+    let_others_read(folder)
 
 
 @contextmanager

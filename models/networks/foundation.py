@@ -20,6 +20,7 @@ from models.errors import UserError
 from models.networks.codec import Codec, LappedCodec, LinearCodec
 from models.networks.latent_space import LatentSpace
 from models.networks.networks import ImageControlNet, MotionUNet
+from models.networks.shared_files import let_others_read
 
 CODECS: dict[str, type[Codec]] = {
     "AutoencoderKL": AutoencoderKL,
@@ -134,6 +135,7 @@ class Foundation(_Encoding):
             if (part := getattr(self, name)) is not None:
                 part.save_pretrained(folder / name)
         self.latent_space.save(folder)
+        let_others_read(folder)
 
     def networks(self) -> Iterator[nn.Module]:
         networks = (self.unet, self.image_controlnet, self.vae, self.text_encoder)

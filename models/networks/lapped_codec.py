@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from models.networks.codec import LappedCodec, fit_linear_codec
+from models.networks.seeded import seeded
 
 BATCH = 16  # pictures in a step of the fit
 LINEAR_RATE, REFINER_RATE = 5e-4, 2e-3
@@ -16,8 +17,7 @@ def fit_lapped_codec(
 ) -> LappedCodec:
     """Fit to images (N, 3, H, W) in -1..1: principal components first, then `steps` steps of gradient descent."""
     start = fit_linear_codec(images, patch, latent_channels)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         codec = LappedCodec(patch, 2 * patch, latent_channels, refiner_width)
     overlap = (codec.config.window - patch) // 2
     inner = slice(overlap, overlap + patch)

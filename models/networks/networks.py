@@ -7,14 +7,17 @@ with the UNet's number of groups.
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.controlnets.controlnet_sparsectrl import SparseControlNetModel
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D, UNetMotionModel
 from torch import Tensor, nn
+
+from models.networks.seeded import seeded
+from models.networks.shared_files import let_others_read
 
 MOTION_NORM_GROUPS = 32
 
@@ -121,6 +124,11 @@ class MotionControlNet(_ExtendsConfig, SparseControlNetModel, PeftAdapterMixin):
         )
         _normalise_per_frame(self, motion_norm_num_groups)
 
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **options: Any) -> None:
+        """As in diffusers. All users of the machine may read the weights, if the umask lets them."""
+        super().save_pretrained(save_directory, *args, **options)
+        let_others_read(save_directory)
+
 
 def condition_channels(condition: list[str], latent_channels: int, codec_factor: int) -> int:
     """Channels of the motion ControlNet's condition, the sum over its parts (see `models.denoising.conditions`)."""
@@ -147,8 +155,7 @@ def motion_controlnet_like(
         if key in MotionControlNet.config_keys() and key not in own
     }
     latent_channels = image_controlnet.config.conditioning_channels
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         network = MotionControlNet(
             **shared,
             conditioning_channels=condition_channels(condition, latent_channels, codec_factor),
