@@ -10,7 +10,7 @@ from typing import Any
 from models.curation.captioning import describe_clip
 from models.estimators import load_estimator
 from stages.data.footage import read_clip
-from stages.data.items import recipe, remove_leftovers
+from stages.data.items import model_by_content, recipe, remove_leftovers
 from stages.data.paths import captions_file, clip_videos
 from stages.data.tables import CAPTIONS, read_clips, read_manifest, read_table, recipe_of_table, write_table
 from stages.params import CaptionsParams, Params, Split
@@ -41,7 +41,7 @@ def run(split: Split, params: Params) -> None:
         for row in clips.itertuples()
     }
     if settings.estimator == "blip2":
-        made_by = recipe(code_of(describe, params), model=settings.model)
+        made_by = recipe(code_of(describe, params), model=model_by_content(settings.model))
         described = _described_before(path, settings.model) if recipe_of_table(path) == made_by else {}
         without = [clip_id for clip_id, row in rows.items() if not row["caption"]]
         rows |= {clip_id: described[clip_id] for clip_id in without if clip_id in described}
@@ -71,10 +71,10 @@ def _crashed(item: CaptionJob) -> dict[str, Any]:
 
 
 def _described_before(path: Path, model: str) -> dict[str, dict[str, Any]]:
-    if not path.exists():
-        return {}
+    """Rows of the captions that the model has written, wherever it lay then."""
     rows = read_table(path, CAPTIONS)
-    return {row["clip_id"]: row for row in rows[rows["origin"] == model].to_dict("records")}
+    written = rows[~rows["origin"].isin(["source", "none"])]
+    return {row["clip_id"]: row | {"origin": model} for row in written.to_dict("records")}
 
 
 def _write(path: Path, rows: dict[str, dict[str, Any]], made_by: str) -> None:

@@ -51,6 +51,15 @@ def by_content(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, "weights": content_hash(weights)} if weights and Path(weights).is_file() else dict(options)
 
 
+def model_by_content(address: str) -> str:
+    """A model for a recipe: a hub id as it is, a local folder by the names and bytes of its files."""
+    folder = Path(address).expanduser()
+    if not folder.is_dir():
+        return address
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return item_id([(path.relative_to(folder).as_posix(), content_hash(path)) for path in files])
+
+
 @contextmanager
 def temporary_file(folder: Path, target: str = "") -> Iterator[Path]:
     """A new file to write and then rename, to `target` if it is given. It is removed if it was not renamed."""

@@ -295,12 +295,16 @@ def test_captions_are_kept_or_made_once(monkeypatch):
         return ["blocks"] * len(images)
 
     monkeypatch.setattr(captions, "load_estimator", lambda kind, name, model: describe)
-    params = make_params(captions__estimator="blip2")
-    run(params)
-    origins = read_table(captions_file("mixed"), CAPTIONS).set_index("caption")["origin"].to_dict()
-    assert origins == {"given": "source", "blocks": params.captions.model} and calls == [5]
-    run(params)
-    assert calls == [5]
+    for name in ("blip2", "moved"):
+        Path(name).mkdir()
+        Path(name, "model.safetensors").write_bytes(b"x")
+        params = make_params(captions__estimator="blip2", captions__model=name)
+        run(params)
+        origins = read_table(captions_file("mixed"), CAPTIONS).set_index("caption")["origin"].to_dict()
+        assert origins == {"given": "source", "blocks": name} and calls == [5]
+    Path("moved/model.safetensors").write_bytes(b"other weights")
+    run(params, stages=(captions,))
+    assert calls == [5, 5]
     run(make_params())
     assert set(read_table(captions_file("mixed"), CAPTIONS)["origin"]) == {"source", "none"}
 
