@@ -26,6 +26,11 @@ def test_a_saved_model_says_its_format_and_reads_back(folder):
     assert ImageConductorPipeline.from_pretrained(folder).settings == tiny.SETTINGS
 
 
+def test_weights_may_be_read_by_whoever_may_read_the_configs(folder):
+    modes = {path.name: path.stat().st_mode for path in folder.rglob("*.*") if path.suffix in (".safetensors", ".json")}
+    assert len(modes) > 5 and len(set(modes.values())) == 1
+
+
 def test_a_model_from_before_formats_were_numbered_is_read(folder):
     path = folder / SETTINGS_FILE
     old = json.loads(path.read_text())
