@@ -45,8 +45,8 @@ from models.networks.latent_space import LatentSpace
 from models.networks.networks import MotionControlNet
 from models.origins.official import SCHEDULER
 from models.origins.pocket import pocket_tokenizer
+from models.precision import DTYPES
 from stages.params import load_params
-from stages.run.device import DTYPES
 from stages.train.loop import Job, place_frozen, train
 
 PARAMS = Path(__file__).parents[1] / "profiles/pocket.yaml"

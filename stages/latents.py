@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save
 
 from models.networks.foundation import Encoders
+from models.precision import frozen_dtype
 from stages.data.curated import CuratedClip, curated_clips
 from stages.data.footage import read_clip
 from stages.data.items import content_hash, recipe, write_atomically
@@ -24,7 +25,7 @@ from stages.params import LatentsParams, Params, Split
 from stages.run.code import code_of
 from stages.run.command import run_stage
 from stages.run.compute import map_items
-from stages.run.device import best_device, frozen_dtype
+from stages.run.device import best_device
 
 HEAD = 2048  # bytes at the beginning of a latents file that hold its header, if the caption is not very long
 

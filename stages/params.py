@@ -20,13 +20,12 @@ from pydantic_core import ErrorDetails
 from models.curation.camera import CameraClass
 from models.errors import UserError
 from models.estimators import NEURAL, Kind
-from models.modes import Condition, Solver
+from models.modes import Condition, Precision, Solver
 
 Split = Literal["mixed", "camera"]
 SPLITS: tuple[Split, Split] = ("mixed", "camera")
 
 Source = Literal["synthetic", "folder", "webvid", "realestate10k"]
-Precision = Literal["no", "bf16", "fp16"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -357,6 +356,7 @@ class PersonalLoraParams(Section):
 class RegisterParams(Section):
     model_name: str
     alias: str
+    precision: Precision
     max_cam_mc_ratio: Positive
     max_obj_mc_ratio: Positive
     checkpoint: str | None

@@ -131,6 +131,7 @@ def log_and_register(params: Params, moved: bool, decision: Mapping[str, Any]) -
             name="model",
             python_model=str(CODE / "serving" / "pyfunc.py"),
             artifacts={"model": str(MODEL)},
+            model_config={"precision": params.register_.precision},
             code_paths=[str(CODE)],
             input_example=[request],
             pip_requirements=[f"{package}=={public_version(package)}" for package in SERVING_PACKAGES],

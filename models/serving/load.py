@@ -65,4 +65,5 @@ def place(pipeline: ImageConductorPipeline, offload: bool = False) -> ImageCondu
         pipeline.enable_model_cpu_offload()
     else:
         pipeline.to("cuda")
+        torch.backends.cuda.matmul.allow_tf32 = True  # as in evaluation
     return pipeline

@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, RESOURCE_EXHAUSTED
 from mlflow.pyfunc.model import PythonModel
 
+from models.precision import frozen_dtype
 from models.sampling.pipeline import ImageConductorPipeline
 from models.serving.limits import Limits
 from models.serving.load import load_model, place
@@ -44,7 +45,10 @@ class ImageConductorModel(PythonModel):
         self._pipeline: ImageConductorPipeline | None = None
 
     def load_context(self, context: Any) -> None:
-        self._pipeline = place(load_model(context.artifacts["model"]))
+        """Load the networks, on a GPU if there is one, in the precision that the model was registered with."""
+        precision = (context.model_config or {}).get("precision", "no")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._pipeline = place(load_model(context.artifacts["model"], frozen_dtype(precision, device)))
         self._pipeline.set_progress_bar_config(disable=True)
 
     def predict(self, context: Any, model_input: list[Request], params: dict[str, Any] | None = None) -> list[Response]:

@@ -7,11 +7,12 @@ from models.estimators import SECOND_TRACKER, PointTracker, load_estimator, load
 from models.lora.sets import load_lora
 from models.networks.foundation import Foundation
 from models.networks.networks import MotionControlNet
+from models.precision import frozen_dtype
 from models.sampling.pipeline import ImageConductorPipeline
 from models.sampling.settings import Settings
 from stages.data.paths import CAMERA_LORA, FOUNDATION, MOTION_CONTROLNET, OBJECT_LORA
 from stages.params import Params, Precision
-from stages.run.device import best_device, frozen_dtype
+from stages.run.device import best_device
 from stages.train.start import read_start
 
 

@@ -1,10 +1,6 @@
-"""The device that a stage computes on, and the precision of frozen networks there."""
+"""The device that a stage computes on."""
 
 import torch
-
-from stages.params import Precision
-
-DTYPES: dict[Precision, torch.dtype] = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def best_device() -> torch.device:
@@ -13,8 +9,3 @@ def best_device() -> torch.device:
         return torch.device("cpu")
     torch.backends.cuda.matmul.allow_tf32 = True
     return torch.device("cuda")
-
-
-def frozen_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """What frozen networks compute in: as asked for on a GPU, float32 on a CPU, which is not faster in less."""
-    return DTYPES[precision] if device.type != "cpu" else torch.float32

@@ -26,8 +26,8 @@ from models.lora.sets import Switch
 from models.networks.foundation import Foundation
 from models.networks.gradient_checkpointing import checkpoint_blocks
 from models.networks.networks import MotionControlNet
+from models.precision import DTYPES
 from stages.params import ParamsError, TrainingParams
-from stages.run.device import DTYPES
 from stages.run.memory import keep_freed_memory
 from stages.train.checkpoint import Checkpoint, Progress, training_key
 from stages.train.items import TrainingItems

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from models.evaluation.experiment import Case, Method, generate_cases
+from models.precision import frozen_dtype
 from stages.data.curated import CuratedClip
 from stages.data.tables import ContractError
 from stages.evaluation import cases, distances
 from stages.evaluation.distances import CODEC, Distances, features_of
 from stages.params import load_params
-from stages.run.device import frozen_dtype
 from tests.unit import tiny
 
 ROOT = Path(__file__).parents[2]

@@ -2,18 +2,23 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import threading
 import time
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
+from models.serving import pyfunc
 from models.serving.body import HttpRefusal, parse_records
+from models.serving.image import ImageError, decode_image, read_image
 from models.serving.jobs import JobQueue, ServedJob
 from models.serving.limits import Limits
 from models.serving.metrics import ServiceMetrics
@@ -34,6 +39,40 @@ def record(**fields) -> dict:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8))
     stroke = [[[4, 4], [12.5, 8]]]
     return {"image": encoded(image), "trajectories": stroke, "mode": "object", "prompt": "", "seed": 1} | fields
+
+
+def test_no_damaged_picture_is_more_than_a_refusal(tmp_path):
+    """Pillow raises errors of many kinds for damaged metadata."""
+    rng = np.random.default_rng(0)
+    pixels = Image.fromarray(rng.integers(0, 256, (16, 24, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif.update({0x0112: 6, 0x010F: "maker", 0x8769: {0x9003: "2026:01:01 00:00:00"}})
+    refused = 0
+    for kind in ("JPEG", "PNG"):
+        whole = base64.b64decode(encoded(pixels, kind, exif=exif))
+        for _ in range(600):
+            damaged = bytearray(whole)
+            for place in rng.integers(0, min(len(whole), 250), rng.integers(1, 6)):
+                damaged[place] = rng.integers(0, 256)
+            (tmp_path / "picture").write_bytes(damaged)
+            try:
+                decode_image(base64.b64encode(damaged).decode(), (24, 16), 10_000)
+            except ImageError as error:
+                refused += 1
+                assert str(error).startswith("image: ")
+            with contextlib.suppress(ImageError):
+                read_image(tmp_path / "picture")
+    assert 100 < refused < 1200
+
+
+def test_the_registered_precision_counts_on_a_gpu(monkeypatch):
+    loaded: list[torch.dtype] = []
+    monkeypatch.setattr(pyfunc, "load_model", lambda folder, dtype: loaded.append(dtype) or tiny.pipeline())
+    monkeypatch.setattr(pyfunc, "place", lambda pipeline: pipeline)
+    for config, on_gpu in (({"precision": "bf16"}, True), ({"precision": "bf16"}, False), (None, True)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda on_gpu=on_gpu: on_gpu)
+        ImageConductorModel().load_context(SimpleNamespace(artifacts={"model": "folder"}, model_config=config))
+    assert loaded == [torch.bfloat16, torch.float32, torch.float32]
 
 
 @pytest.fixture(scope="module")
