@@ -8,7 +8,7 @@ fvd  videos in the I3D network trained on Kinetics-400 that StyleGAN-V ships as 
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -55,7 +55,8 @@ class InceptionFeatures:
     def __init__(self, weights: str | Path):
         self.sha256 = sha256_of_weights("inception", weights)
         self.device = _device()
-        self.network = _inception(Path(weights)).to(self.device)
+        network: Any = _inception(Path(weights))
+        self.network = network.to(self.device, memory_format=torch.channels_last)  # a third faster on a CPU
 
     @torch.no_grad()
     def __call__(self, videos: Iterable[np.ndarray]) -> np.ndarray:
@@ -63,7 +64,8 @@ class InceptionFeatures:
         rows = []
         for video in videos:
             for frames in torch.from_numpy(video).movedim(-1, 1).split(FRAMES_AT_ONCE):
-                rows.append(self.network(frames.to(self.device).float() / 255)[0].flatten(1).double().cpu().numpy())
+                given = (frames.to(self.device).float() / 255).contiguous(memory_format=torch.channels_last)
+                rows.append(self.network(given)[0].flatten(1).double().cpu().numpy())
         return np.concatenate(rows)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 
 from models.evaluation.look import colour_drift, detail_kept, psnr, ssim
 from models.metrics import (
@@ -220,6 +221,19 @@ def test_with_equal_means_scaling_by_two_costs_the_trace_of_the_covariance():
     features = np.random.default_rng(1).normal(size=(60, 3))
     features -= features.mean(0)
     assert frechet_distance(features, 2 * features) == pytest.approx(np.trace(np.cov(features.T)), rel=1e-6)
+
+
+@pytest.mark.parametrize(("n", "m"), [(60, 40), (60, 9), (7, 9)])
+def test_the_distance_is_that_of_the_matrix_square_root(n, m):
+    rng = np.random.default_rng(n + m)
+    mixing = rng.normal(size=(12, 12))
+    features, reference = rng.normal(size=(n, 12)) @ mixing, rng.normal(1, 2, size=(m, 12))
+    moments = [(x.mean(0), np.cov(x, rowvar=False)) for x in (features, reference)]
+    root = scipy.linalg.sqrtm(moments[0][1] @ moments[1][1] + 0j).real
+    means, covariances = (np.stack(each) for each in zip(*moments, strict=True))
+    wanted = np.square(means[0] - means[1]).sum() + np.trace(covariances.sum(0) - 2 * root)
+    assert frechet_distance(features, reference) == pytest.approx(wanted, rel=1e-3)
+    assert frechet_distance(features, features) == pytest.approx(0, abs=1e-6)
 
 
 def test_psnr_of_a_constant_error():
