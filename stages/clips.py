@@ -22,14 +22,15 @@ from models.curation import clip, poses
 from models.curation.clip import ClipSettings, Scenes
 from models.curation.outcome import Clip, Dropped, Facts, Step
 from models.curation.selection import Reasons, Rules, Source, class_of, select
+from models.curation.shared_footage import Shared, deciding_contents, find_shared
 from models.curation.subset import subset_of
 from models.estimators import load_estimator
 from models.video import write
 from stages.data.arrays import write_poses
 from stages.data.items import by_content, item_id, recipe, write_atomically
-from stages.data.paths import clip_videos, clips_folder, measures_folder, poses_folder, videos_folder
+from stages.data.paths import clip_videos, clips_folder, measures_folder, poses_folder, shared_file, videos_folder
 from stages.data.shards import ShardedItems, read_item
-from stages.data.tables import CLIPS, read_manifest, write_table
+from stages.data.tables import CLIPS, SHARED, read_manifest, write_table
 from stages.params import ClipsParams, Params, Split
 from stages.run.code import code_of
 from stages.run.command import run_stage
@@ -112,7 +113,10 @@ def run(split: Split, params: Params) -> None:
     videos.pack(made)
     posed.pack(made)
     measured.pack(items)
-    rows = _table(manifest, found, reasons | unwanted, rules, params.clips)
+    pairs = _shared_footage(manifest, found)
+    decides = deciding_contents(manifest["content"].dropna(), pairs)
+    rows = _table(manifest, found, reasons | unwanted, rules, params.clips, decides)
+    write_table(shared_file(split), _table_of_shared(pairs, manifest, rows), SHARED)
     write_table(folder / "clips.parquet", rows, CLIPS)
 
 
@@ -184,9 +188,14 @@ def _read(measured: ShardedItems, item: str) -> list[Entry]:
 
 
 def _table(
-    manifest: pd.DataFrame, found: dict[str, list[Entry]], reasons: Reasons, rules: Rules, settings: ClipsParams
+    manifest: pd.DataFrame,
+    found: dict[str, list[Entry]],
+    reasons: Reasons,
+    rules: Rules,
+    settings: ClipsParams,
+    decides: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """One row for each clip, and one for each video that has none."""
+    """One row for each clip, and one for each video that has none. decides: see `deciding_contents`."""
     rows: list[dict[str, Any]] = []
     first_with: dict[str, str] = {}
     for row in _rows(manifest):
@@ -196,15 +205,36 @@ def _table(
                 step, reason = "duplicate", f"same content as {first_with[entry.clip_id]}"
             first_with.setdefault(entry.clip_id, row.video)
             measures = asdict(entry.facts)
-            del measures["signature"]
+            del measures["signature"], measures["footage"]
             measured = entry.facts.motion_score is not None
             rows.append(
                 measures
                 | {"video": row.video, "clip_id": entry.clip_id, "status": "dropped" if reason else "kept"}
                 | {"step": step, "reason": reason, "camera": class_of(entry.facts, rules) if measured else None}
-                | {"subset": subset_of(row.content, settings.held_out, settings.validation) if row.content else None}
+                | {"subset": _subset(decides[row.content], settings) if row.content else None}
             )
     return rows
+
+
+def _subset(content: str, settings: ClipsParams) -> str:
+    return subset_of(content, settings.held_out, settings.validation)
+
+
+def _shared_footage(manifest: pd.DataFrame, found: dict[str, list[Entry]]) -> list[Shared]:
+    """Pairs of videos of different contents, named by their contents, that share footage."""
+    prints: dict[str, str] = {}
+    for row in _rows(manifest):
+        for entry in found.get(row.item, [])[:1]:
+            prints.setdefault(row.content, entry.facts.footage or "")
+    return find_shared({content: footage for content, footage in prints.items() if footage})
+
+
+def _table_of_shared(pairs: list[Shared], manifest: pd.DataFrame, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each pair, with the subset on which both are."""
+    videos = {row.content: row.video for row in reversed(list(_rows(manifest)))}
+    subsets = {row["video"]: row["subset"] for row in rows}
+    named = [pair._replace(video=videos[pair.video], other=videos[pair.other]) for pair in pairs]
+    return [pair._asdict() | {"subset": subsets[pair.video]} for pair in sorted(named)]
 
 
 def _settings(params: Params) -> ClipSettings:

@@ -15,6 +15,7 @@ from models.curation.motion import motion_score
 from models.curation.outcome import Clip, Dropped, Facts, Unusable
 from models.curation.pace import SAME, Pace, draw_at_pace, find_pace
 from models.curation.quality import Bars, find_bars, measure_quality
+from models.curation.shared_footage import fingerprint
 from models.curation.side_fill import find_side_fill
 from models.curation.window import Window, without_bars
 from models.estimators import CutDetector, FlowEstimator, find_transitions
@@ -24,6 +25,7 @@ from models.video.read import SAME_RATE, Size, VideoInfo, read_chosen_frames, re
 SCAN_LONG_SIDE = 192
 MAX_ASPECT = 8
 MAX_SAMPLES = 256
+COMPARED_SCENES = 16  # of a video, the longest ones, by whose footage other videos are found that share it
 WRONG_RATE = 0.1  # share by which the rate of a header may differ from the mean rate of the time stamps
 SQUARE = 0.01  # share by which a pixel may be wider or higher and still count as square
 
@@ -99,6 +101,7 @@ def curate_scenes(
         return [Dropped(error.step, str(error), facts)]
     except UnreadableVideo as error:
         return [Dropped("decode", str(error), facts)]
+    facts.footage = _footage(scan, settings.margin)
     longest = longest_scene(scan.transitions, scan.frames)
     chosen = [longest]
     if scenes == "all":
@@ -127,6 +130,21 @@ def _scan(path: Path, detect_cuts: CutDetector, span: tuple[float, float] | None
     transitions = [(samples.passed[first], samples.passed[end]) for first, end in found]
     transitions += [(flaw, flaw) for flaw in noticed.flaws]
     return Scan(path, span, info, facts.fps, noticed, samples, transitions, facts.frames, times)
+
+
+def _footage(scan: Scan, margin: int) -> str:
+    """See `fingerprint`."""
+    scenes = sorted(all_scenes(scan.transitions, scan.frames), key=lambda scene: (scene[0] - scene[1], scene))
+    inner = [inner_scene(scene, scan.frames, margin) for scene in scenes[:COMPARED_SCENES]]
+    samples = [(scan.samples.indices(scene), scan.samples.of(scene)) for scene in inner]
+    return fingerprint((indices, without_bars(_bars_of(seen)[0], seen)) for indices, seen in samples)
+
+
+def _bars_of(seen: np.ndarray) -> tuple[Bars, bool]:
+    """The bars around the picture of grey frames (T, H, W), and whether a blurred fill is part of them."""
+    bars = find_bars(seen)
+    fill = find_side_fill(without_bars(bars, seen))
+    return bars.around(fill), fill != Bars()
 
 
 def _fits(scene: tuple[int, int], scan: Scan, settings: ClipSettings) -> bool:
@@ -168,13 +186,9 @@ def _clip_of(
     facts.first_frame = indices[0]
 
     seen = samples.of(scene)
-    bars = Bars()
-    if settings.crop_bars:
-        bars = find_bars(seen)
-        fill = find_side_fill(without_bars(bars, seen))
-        bars = bars.around(fill)
-        if fill != Bars():
-            facts.treatment = ", ".join(filter(None, [facts.treatment, "blurred fill beside the picture cut off"]))
+    bars, filled = _bars_of(seen) if settings.crop_bars else (Bars(), False)
+    if filled:
+        facts.treatment = ", ".join(filter(None, [facts.treatment, "blurred fill beside the picture cut off"]))
     facts.signature = signature(_spread(without_bars(bars, seen), FRAMES))
     window = Window.of((info.width, info.height), bars, settings.size)
     facts.bars_x, facts.bars_y = info.width - window.crop.source[0], info.height - window.crop.source[1]
@@ -252,10 +266,14 @@ class Samples:
                 self.passed.append(index)
                 yield frame
 
+    def indices(self, scene: tuple[int, int]) -> list[int]:
+        """Which frames of a scene were remembered; the nearest one if none lies in it."""
+        inside = [index for index in self._frames if scene[0] <= index < scene[1]]
+        return inside or [min(self._frames, key=lambda index: abs(index - scene[0]))]
+
     def of(self, scene: tuple[int, int]) -> np.ndarray:
-        """Those of a scene (T, H, W), or the nearest one if none lies in it."""
-        inside = [frame for index, frame in self._frames.items() if scene[0] <= index < scene[1]]
-        return np.stack(inside or [self._frames[min(self._frames, key=lambda index: abs(index - scene[0]))]])
+        """The frames (T, H, W) of `indices`."""
+        return np.stack([self._frames[index] for index in self.indices(scene)])
 
 
 def _spread(frames: np.ndarray, count: int) -> np.ndarray:

@@ -23,7 +23,8 @@ class Facts:
     `scene_end` is exclusive. `fps` is 0 if unknown, `frames` counts the whole video. `bars_x`, `bars_y`: pixels of the
     width and height that black bars or blurred fill take. `motion_score` is in pixels, see `models.curation.motion`;
     `brightness`, `black`, `frozen`, `sharpness` are those of `models.curation.quality`; `pan` to `object_share` are
-    those of `models.curation.camera`; `signature` is for `models.curation.duplicates`.
+    those of `models.curation.camera`; `signature` is for `models.curation.duplicates`, `footage` for
+    `models.curation.shared_footage`.
 
     `container` to `start` are those of `models.video.read.SourceFacts`. `even` and `hold` are those of
     `models.curation.pace`; `flaws` counts the damaged parts that were cut out. `clip_fps` is the rate at which the clip
@@ -66,6 +67,7 @@ class Facts:
     strength: float | None = None
     object_share: float | None = None
     signature: str | None = None
+    footage: str | None = None
 
 
 class View(NamedTuple):

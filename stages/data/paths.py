@@ -37,6 +37,11 @@ def measures_folder(split: Split) -> ShardedItems:
     return ShardedItems(clips_folder(split) / "measured", ".json")
 
 
+def shared_file(split: Split) -> Path:
+    """The table of videos that share footage."""
+    return clips_folder(split) / "shared.parquet"
+
+
 def poses_folder(split: Split) -> ShardedItems:
     return ShardedItems(clips_folder(split) / "poses", ".npz")
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from models.curation.subset import SUBSETS
 from models.errors import UserError
 from stages.data.items import write_atomically
-from stages.data.paths import clips_folder, tracks_file, videos_folder
+from stages.data.paths import clips_folder, shared_file, tracks_file, videos_folder
 from stages.params import Split
 
 RECIPE = "recipe"  # key in the metadata of a table
@@ -128,6 +128,21 @@ CLIPS = Table(
     },
 )
 
+SHARED = Table(
+    "shared",
+    pa.schema(
+        [
+            _column("video", _STRING),  # a scene of it is in `other`
+            _column("other", _STRING),
+            _column("share", _FLOAT),  # of the scene's frames that are in the other video
+            _column("frame", _INT),  # of `video`, counted from the start of what is used of the file
+            _column("other_frame", _INT),  # of `other`: the same picture
+            _column("subset", _STRING),  # of both videos
+        ]
+    ),
+    {"two different videos": lambda rows: rows["video"] == rows["other"]},
+)
+
 TRACKS = Table(
     "tracks",
     pa.schema(
@@ -175,6 +190,10 @@ def read_manifest(split: Split) -> pd.DataFrame:
 
 def read_clips(split: Split) -> pd.DataFrame:
     return read_table(clips_folder(split) / "clips.parquet", CLIPS)
+
+
+def read_shared(split: Split) -> pd.DataFrame:
+    return read_table(shared_file(split), SHARED)
 
 
 def read_track_facts(split: Split) -> pd.DataFrame:

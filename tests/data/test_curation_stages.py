@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from models.curation.subset import SUBSETS
+from models.curation.subset import SUBSETS, subset_of
 from models.video.read import read_video
 from stages import captions, clips, collect, sparse_flows, tracks
 from stages.data.arrays import read_draws, read_tracks
@@ -28,7 +28,7 @@ from stages.data.paths import (
     videos_folder,
 )
 from stages.data.shards import read_item, shard_of
-from stages.data.tables import CAPTIONS, read_clips, read_manifest, read_table, read_track_facts
+from stages.data.tables import CAPTIONS, read_clips, read_manifest, read_shared, read_table, read_track_facts
 from stages.params import Params
 from tests.footage import ROOT, moving_texture, real_videos, write_broken, write_unusual, write_video
 
@@ -192,6 +192,27 @@ def test_adding_videos_moves_no_other_between_the_subsets():
     run(params, stages=(collect, clips))
     after = read_clips("mixed").set_index("video")["subset"]
     assert after[before.index].equals(before)
+
+
+def test_a_scene_inside_another_video_is_on_its_side():
+    parts = [moving_texture(24, 160, 120, seed=seed) for seed in (1, 2, 3)]
+    for name, part in zip("abc", parts, strict=True):
+        write_video(Path(f"inputs/mixed/{name}.mp4"), part)
+    write_video(Path("inputs/mixed/film.mp4"), np.concatenate([parts[0], parts[1][:20]])[:, ::2, ::2])
+    run(make_params(), stages=[collect])
+    contents = read_manifest("mixed").set_index("video")["content"]
+    lowest, _, highest = sorted(int(contents[name][:13], 16) / 16**13 for name in ("a.mp4", "b.mp4", "film.mp4"))
+    held_out = (lowest + highest) / 2  # so that the three would be on both sides
+    run(make_params(clips__held_out=held_out, clips__validation=0.0), stages=[clips])
+    sides = read_clips("mixed").set_index("video")["subset"]
+    assert sides["a.mp4"] == sides["b.mp4"] == sides["film.mp4"]
+    assert sides["c.mp4"] == subset_of(contents["c.mp4"], held_out, 0.0)
+    pairs = read_shared("mixed")
+    assert {frozenset(pair) for pair in pairs[["video", "other"]].to_numpy()} == {
+        frozenset(("a.mp4", "film.mp4")),
+        frozenset(("b.mp4", "film.mp4")),
+    }
+    assert set(pairs["subset"]) == {sides["film.mp4"]} and (pairs["share"] >= 0.5).all()
 
 
 def test_the_same_content_twice_is_one_clip():
