@@ -206,8 +206,9 @@ class TrackQualityParams(Section):
 
 
 class CurationReportParams(Section):
-    sheets: Count
+    clips: Count
     examples: Count
+    pairs: Count
 
 
 class PretrainParams(Section):

@@ -25,6 +25,11 @@ def strip(frames: np.ndarray) -> Image.Image:
     return Image.fromarray(np.concatenate([_scaled(frames[t], STRIP_HEIGHT) for t in chosen], 1))
 
 
+def pair_sheet(one: np.ndarray, other: np.ndarray) -> Image.Image:
+    """Two frames (H, W, 3) uint8 of any size beside each other."""
+    return Image.fromarray(np.concatenate([_scaled(frame, PANEL_HEIGHT) for frame in (one, other)], 1))
+
+
 def tracks_sheet(frames: np.ndarray, tracks: np.ndarray, visibility: np.ndarray) -> Image.Image:
     """A few frames with every EVERYth point of the grid and its way so far, coloured by row of the grid.
 

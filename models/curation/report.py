@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from models.curation.report_table import browser_table, duration_words, funnel_of_sources, size_words
 from models.curation.subset import SUBSETS
 from models.page import render_page
 
@@ -67,14 +68,21 @@ class CaptionedPicture(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    kept: list[CaptionedPicture]
-    dropped: list[CaptionedPicture]
+    """shared: the same footage in two videos, side by side. clip_bytes: of the clips that the page plays."""
+
     tracks: list[CaptionedPicture]
     draws: list[CaptionedPicture]
+    shared: list[CaptionedPicture]
+    shared_pairs: int
+    clip_bytes: int
 
 
 def split_figures(rows: pd.DataFrame) -> dict[str, Any]:
-    """Numbers of one split. rows: clips.parquet, with `seconds` and `clip_seconds` from `with_durations`."""
+    """Numbers of one split.
+
+    Args:
+        rows: clips.parquet, with `seconds` and `clip_seconds` from `with_durations`, and `caption_origin`.
+    """
     left, funnel = len(rows), {"listed": len(rows)}
     for step in STEPS:
         left -= int((rows["step"] == step).sum())
@@ -85,6 +93,9 @@ def split_figures(rows: pd.DataFrame) -> dict[str, Any]:
         "kept": len(kept),
         "hours": {"source": _hours(rows["seconds"]), "kept": _hours(kept["clip_seconds"])},
         **{subset: int((kept["subset"] == subset).sum()) for subset in SUBSETS},
+        "captions": {
+            str(name): int(count) for name, count in kept["caption_origin"].value_counts().sort_index().items()
+        },
         "camera": {str(name): int(count) for name, count in kept["camera"].value_counts().sort_index().items()},
         **{name: _spread(kept[name]) for name in SPREADS},
     }
@@ -163,23 +174,30 @@ def kind_of(reason: str) -> str:
 
 def write_curation_report(
     path: Path,
-    figures: Mapping[str, Any],
-    charts: Mapping[str, list[Histogram]],
-    why: Mapping[str, list[tuple[str, int, str]]],
-    worst: Mapping[str, list[tuple[str, list[tuple[str, str, float]]]]],
+    rows: Mapping[str, pd.DataFrame],
     pictures: Mapping[str, Pictures],
     throughput: Mapping[str, Mapping[str, float]],
 ) -> None:
-    """Write the page. `figures`, `charts`, `why`, `worst` and `pictures` by split; `throughput` by `stage@split`."""
+    """Write the page, which needs no server.
+
+    Args:
+        rows: For each split what `split_figures` takes. Columns `strip` and `clip` have the files that the page shows,
+            relative to it; null where there are none.
+        throughput: By `stage@split`.
+    """
     page = render_page(
         Path(__file__).with_name("report.html.j2"),
-        figures=figures,
-        charts=charts,
-        why=why,
-        worst=worst,
+        figures={split: split_figures(part) for split, part in rows.items()},
+        charts={split: histograms(part) for split, part in rows.items()},
+        why={split: reasons(part) for split, part in rows.items()},
+        worst={split: worst_clips(part) for split, part in rows.items()},
+        sources={split: funnel_of_sources(part) for split, part in rows.items()},
+        table=browser_table(rows),
         pictures=pictures,
         throughput=throughput,
         steps=STEPS,
+        duration=duration_words,
+        size=size_words,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
@@ -217,7 +235,7 @@ def _names(title: str, values: pd.Series, rows: pd.DataFrame) -> Histogram:
 
 
 def _hours(seconds: pd.Series) -> float:
-    return round(float(seconds.sum()) / 3600, 3)
+    return round(float(seconds.sum()) / 3600, 6)
 
 
 def _spread(values: pd.Series) -> dict[str, float] | None:

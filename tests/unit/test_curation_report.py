@@ -18,12 +18,14 @@ from models.curation.report import (
     worst_clips,
 )
 from models.curation.report import write_curation_report as write
+from models.curation.report_table import browser_table, duration_words, funnel_of_sources, size_words
 
 
 def row(video, step=None, **changes):
     size = {"width": 160, "height": 120, "fps": 10.0, "frames": 40, "interval": 2, "subset": "train"}
     measures = dict.fromkeys(("brightness", "sharpness", "strength", "object_share", *TRACK_MEASURES), 0.5)
     status = {"status": "dropped" if step else "kept", "step": step, "reason": f"{step}: 3" if step else ""}
+    status |= {"scene_start": 4, "scene_end": 36, "caption_origin": None if step else "source"}
     return (
         {"video": video, "clip_id": video[0], "motion_score": 2.0, "camera": "pan"} | size | measures | status | changes
     )
@@ -79,28 +81,64 @@ def test_pictures_show_tracks_and_draws():
     assert drawn[192:, :288].min() < 128 and drawn[192:, 288:].min() == 255 and (drawn[:192, 288:] == 200).all()
 
 
+def write_page(path, rows):
+    """The page of rows in the split `mixed`, and none in `camera`."""
+    nothing = Pictures([], [], [], 0, 0)
+    shown = Pictures([], [], [CaptionedPicture("pictures/pair.jpg", ["<a>.mp4", "film.mp4"])], 1, 1_234_000)
+    splits = {"mixed": rows, "camera": rows.iloc[:0]}
+    write(path, splits, {"mixed": shown, "camera": nothing}, {"clips@mixed": {"items": 10, "seconds": 4.0}})
+    return path.read_text(encoding="utf-8")
+
+
 def test_the_page_names_everything(tmp_path):
-    rows, empty = table(ROWS), table(ROWS).iloc[:0]
-    figures = {"mixed": split_figures(rows), "camera": split_figures(empty)}
-    charts = {"mixed": histograms(rows), "camera": histograms(empty)}
-    nothing = Pictures([], [], [], [])
-    shown = nothing._replace(kept=[CaptionedPicture("pictures/a.jpg", ["<a>.mp4", "pan"])])
-    pictures = {"mixed": shown, "camera": nothing}
-    worst = {"mixed": worst_clips(rows), "camera": worst_clips(empty)}
-    throughput = {"clips@mixed": {"items": 10, "seconds": 4.0}}
-    path = tmp_path / "reports" / "index.html"
-    write(path, figures, charts, {"mixed": reasons(rows), "camera": []}, worst, pictures, throughput)
-    page = path.read_text(encoding="utf-8")
+    rows = [*ROWS, row("x/e.mp4", strip="pictures/e.jpg", clip="clips/e.mp4", motion_score=float("nan"))]
+    page = write_page(tmp_path / "reports" / "index.html", table(rows))
     for text in (
-        "mixed: 1 clips of 4 videos",
+        "mixed: 2 clips of 5 videos",
+        "12.0 s of\nvideo, 6.0 s of clips",
+        "1.2 MB",
+        "Captions: 2 of 2 kept clips have\none (source 2)",
+        "(no folder)",
         "&lt;a&gt;.mp4",
-        "pictures/a.jpg",
+        "pictures/pair.jpg",
         "clips@mixed",
         "2.50",
         "at the worst end of each measure",
+        '<a href="#clip=a">a.mp4</a>',
         "camera: 0 clips",
     ):
         assert text in page, text
+
+
+def test_the_rows_of_the_page_are_all_there_and_plain():
+    shown = browser_table({"mixed": table([*ROWS, row("</script>.mp4", sharpness=1 / 3)])})
+    rows = [dict(zip(shown["columns"], values, strict=True)) for values in shown["rows"]]
+    assert len(rows) == 5 and shown["left_out"] == 0 and [each["status"] for each in rows][:3] == ["dropped"] * 3
+    last = next(each for each in rows if each["video"] == "</script>.mp4")
+    assert last["scene"] == "4 to 35" and last["sharpness"] == 0.3333 and last["clip"] is None
+    assert last["clip_seconds"] == 3.0 and last["split"] == "mixed"
+
+
+def test_sources_are_counted_folder_by_folder():
+    rows = table([row("x/a.mp4"), row("x/y/b.mp4", "motion"), row("c.mp4")])
+    assert funnel_of_sources(rows) == [
+        {"source": "x", "listed": 2, "kept": 1, "dropped": {"motion": 1}},
+        {"source": "(no folder)", "listed": 1, "kept": 1, "dropped": {}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (duration_words(9.96), "10.0 s"),
+        (duration_words(90), "1.5 min"),
+        (duration_words(9000), "2.5 h"),
+        (size_words(999), "999 bytes"),
+        (size_words(2_500_000), "2.5 MB"),
+    ],
+)
+def test_units_fit(words, wanted):
+    assert words == wanted
 
 
 def test_the_measured_rate_of_a_clip_counts():
