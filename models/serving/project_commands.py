@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 PROJECT_COMMANDS = {
+    "export": ("stages.export", "hand the curated clips to others, as WebDataset, parquet or for `datasets`"),
     "sync": ("stages.run.sync", "send to MLflow the runs that it could not take before"),
 }
 
