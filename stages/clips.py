@@ -53,6 +53,7 @@ class ClipJob:
     cuts: str
     flow: str
     flow_options: dict[str, Any]
+    text: str
     seed: int
 
 
@@ -134,6 +135,7 @@ def _job(row: Any, split: Split, params: Params, folders: Folders) -> ClipJob:
         params.clips.cuts,
         params.clips.flow,
         params.clips.flow_options(),
+        params.clips.text,
         params.clips.seed,
     )
 
@@ -149,6 +151,7 @@ def make_clips(item: ClipJob) -> None:
         lambda scene: np.random.default_rng(seed if item.scenes == "longest" else [*seed, scene]),
         item.scenes,
         item.span,
+        None if item.text == "none" else load_estimator("text", item.text),
     )
     named = {}
     for result in results:
@@ -260,7 +263,7 @@ def _recipe(params: Params) -> str:
     settings = params.clips
     return recipe(
         code_of(make_clips, params),
-        clips=settings.model_dump(include={"seed", "cuts", "scenes", "margin", "crop_bars", "interval"}),
+        clips=settings.model_dump(include={"seed", "cuts", "scenes", "margin", "crop_bars", "interval", "text"}),
         flow=[settings.flow, by_content(settings.flow_options())],
         video=params.video.model_dump(include={"width", "height", "clip_frames", "fps"}),
     )

@@ -114,6 +114,7 @@ class QualityParams(Section):
     max_frozen: Share | None
     min_brightness: Annotated[float, Field(ge=0, le=255)] | None
     min_sharpness: Positive | None
+    max_text: Share | None
 
 
 class CameraParams(Section):
@@ -138,6 +139,7 @@ class ClipsParams(Section):
     crop_bars: bool
     flow: Literal["raft", "dis"]
     raft: RaftParams
+    text: Literal["rapidocr", "none"]
     interval: Range
     near_duplicates: Annotated[float, Field(ge=0, le=64)] | None
     quality: QualityParams
@@ -145,6 +147,12 @@ class ClipsParams(Section):
     drop_share: PerSplit[Share]
     held_out: Share
     validation: Share
+
+    @model_validator(mode="after")
+    def _a_limit_needs_its_measure(self) -> Self:
+        if self.quality.max_text is not None and self.text == "none":
+            raise ValueError("quality.max_text needs text: rapidocr; set it, or set quality.max_text to null")
+        return self
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> Self:
@@ -436,6 +444,7 @@ class Params(Section):
         names: dict[Kind, str] = {
             "cuts": self.clips.cuts,
             "flow": self.clips.flow,
+            "text": self.clips.text,
             "tracks": self.tracks.estimator,
             "captions": self.captions.estimator,
         }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,12 +14,14 @@ from models.curation.cuts import all_scenes, inner_scene, longest_scene
 from models.curation.duplicates import FRAMES, signature
 from models.curation.motion import motion_score
 from models.curation.outcome import Clip, Dropped, Facts, Unusable
-from models.curation.pace import SAME, Pace, draw_at_pace, find_pace
+from models.curation.pace import SAME, draw_at_pace, find_pace
 from models.curation.quality import Bars, find_bars, measure_quality
 from models.curation.shared_footage import fingerprint
 from models.curation.side_fill import find_side_fill
+from models.curation.text import text_share
+from models.curation.treatment import describe_treatment
 from models.curation.window import Window, without_bars
-from models.estimators import CutDetector, FlowEstimator, find_transitions
+from models.estimators import CutDetector, FlowEstimator, TextFinder, find_transitions
 from models.video.decode import Noticed, UnreadableVideo
 from models.video.read import SAME_RATE, Size, VideoInfo, read_chosen_frames, read_info, read_stamped_frames, true_rate
 
@@ -27,7 +30,6 @@ MAX_ASPECT = 8
 MAX_SAMPLES = 256
 COMPARED_SCENES = 16  # of a video, the longest ones, by whose footage other videos are found that share it
 WRONG_RATE = 0.1  # share by which the rate of a header may differ from the mean rate of the time stamps
-SQUARE = 0.01  # share by which a pixel may be wider or higher and still count as square
 
 
 Scenes = Literal["longest", "all"]
@@ -88,11 +90,13 @@ def curate_scenes(
     rng_of: Callable[[int], np.random.Generator],
     scenes: Scenes,
     span: tuple[float, float] | None = None,
+    find_text: TextFinder | None = None,
 ) -> list[Clip | Dropped]:
     """As `curate_clip`, of the longest scene or of all scenes that are long enough; at least one answer.
 
     Args:
         rng_of: The random numbers of a scene, by its first frame.
+        find_text: None leaves `text_share` unknown.
     """
     facts = Facts()
     try:
@@ -107,7 +111,10 @@ def curate_scenes(
     if scenes == "all":
         scenes_there = all_scenes(scan.transitions, scan.frames)
         chosen = [scene for scene in scenes_there if _fits(scene, scan, settings)] or [longest]
-    return [_try_scene(scan, scene, settings, estimate_flow, rng_of(scene[0]), replace(facts)) for scene in chosen]
+    return [
+        _try_scene(scan, scene, settings, estimate_flow, find_text, rng_of(scene[0]), replace(facts))
+        for scene in chosen
+    ]
 
 
 def _scan(path: Path, detect_cuts: CutDetector, span: tuple[float, float] | None, facts: Facts) -> Scan:
@@ -157,11 +164,12 @@ def _try_scene(
     scene: tuple[int, int],
     settings: ClipSettings,
     estimate_flow: FlowEstimator,
+    find_text: TextFinder | None,
     rng: np.random.Generator,
     facts: Facts,
 ) -> Clip | Dropped:
     try:
-        return _clip_of(scan, scene, settings, estimate_flow, rng, facts)
+        return _clip_of(scan, scene, settings, estimate_flow, find_text, rng, facts)
     except Unusable as error:
         return Dropped(error.step, str(error), facts)
     except UnreadableVideo as error:
@@ -173,6 +181,7 @@ def _clip_of(
     scene: tuple[int, int],
     settings: ClipSettings,
     estimate_flow: FlowEstimator,
+    find_text: TextFinder | None,
     rng: np.random.Generator,
     facts: Facts,
 ) -> Clip:
@@ -181,7 +190,7 @@ def _clip_of(
     scene = inner_scene(scene, scan.frames, settings.margin)
     pace = find_pace(scene, np.array(samples.changes), scan.times)
     facts.hold, facts.even = pace.hold, pace.even
-    facts.treatment = _treatment(scan, pace)
+    facts.treatment = describe_treatment(info, scan.fps, scan.noticed, pace)
     indices, facts.interval = draw_at_pace(pace, scan.times, settings.frames, settings.interval, rng)
     facts.first_frame = indices[0]
 
@@ -193,10 +202,11 @@ def _clip_of(
     window = Window.of((info.width, info.height), bars, settings.size)
     facts.bars_x, facts.bars_y = info.width - window.crop.source[0], info.height - window.crop.source[1]
 
-    frames = read_chosen_frames(scan.path, window.scaled, indices, samples.stamps, scan.span, scan.noticed)
-    frames = window.cut(frames)
+    frames = _cut_frames(scan, window, indices)
     facts.motion_score = motion_score(estimate_flow(frames))
     clip = np.ascontiguousarray(window.crop.crop(frames))
+    if find_text:
+        facts.text_share = text_share(find_text, indices, settings.size, partial(_picture, scan, bars))
     for name, value in asdict(measure_quality(clip)).items():
         setattr(facts, name, value)
     if camera := camera_motion(clip):
@@ -209,24 +219,16 @@ def _clip_of(
     return Clip(clip, facts.clip_fps, facts, times, window.view)
 
 
-def _treatment(scan: Scan, pace: Pace) -> str:
-    """What was done about what is unusual in the source, in words."""
-    source = scan.info.source
-    done = {
-        f"turned by {source.rotation} degrees": source.rotation != 0,
-        "mirrored": source.mirrored,
-        "pixels made square": abs(source.pixel_aspect - 1) > SQUARE,
-        f"tone-mapped from {source.transfer}": source.hdr,
-        "colours taken for BT.709": source.assumed_bt709,
-        "deinterlaced": scan.noticed.interlaced,
-        f"one of {source.video_streams} video streams read": source.video_streams > 1,
-        "rate measured": scan.info.measured or scan.fps != scan.info.fps,
-        f"start at {source.start:.2f} s counted as 0": source.start != 0,
-        f"repeated frames left out, {pace.hold:.2g} for each picture": pace.hold > 1,
-        "sampled by time": not pace.even,
-        f"cut at {len(scan.noticed.flaws)} damaged parts": bool(scan.noticed.flaws),
-    }
-    return ", ".join(words for words, was_done in done.items() if was_done)
+def _cut_frames(scan: Scan, window: Window, indices: list[int]) -> np.ndarray:
+    """The picture between the bars of some frames, scaled to cover the clip."""
+    stamps = scan.samples.stamps
+    return window.cut(read_chosen_frames(scan.path, window.scaled, indices, stamps, scan.span, scan.noticed))
+
+
+def _picture(scan: Scan, bars: Bars, size: Size, indices: list[int]) -> np.ndarray:
+    """What a clip of this size shows of some frames."""
+    window = Window.of((scan.info.width, scan.info.height), bars, size)
+    return np.ascontiguousarray(window.crop.crop(_cut_frames(scan, window, indices)))
 
 
 class Samples:

@@ -22,7 +22,8 @@ class Facts:
 
     `scene_end` is exclusive. `fps` is 0 if unknown, `frames` counts the whole video. `bars_x`, `bars_y`: pixels of the
     width and height that black bars or blurred fill take. `motion_score` is in pixels, see `models.curation.motion`;
-    `brightness`, `black`, `frozen`, `sharpness` are those of `models.curation.quality`; `pan` to `object_share` are
+    `brightness`, `black`, `frozen`, `sharpness` are those of `models.curation.quality`, `text_share` is that of
+    `models.curation.text`; `pan` to `object_share` are
     those of `models.curation.camera`; `signature` is for `models.curation.duplicates`, `footage` for
     `models.curation.shared_footage`.
 
@@ -61,6 +62,7 @@ class Facts:
     black: float | None = None
     frozen: float | None = None
     sharpness: float | None = None
+    text_share: float | None = None
     pan: float | None = None
     zoom: float | None = None
     roll: float | None = None

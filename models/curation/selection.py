@@ -29,6 +29,7 @@ class Rules:
     max_frozen: float | None
     min_brightness: float | None
     min_sharpness: float | None
+    max_text: float | None
     static_below: float
     camera_classes: Collection[CameraClass] | None
     max_object_share: float | None
@@ -89,6 +90,8 @@ def _quality(clips: Mapping[str, Facts], sources: Mapping[str, Source], rules: R
             reasons[name] = "quality", f"dark: brightness {facts.brightness:.0f}, wanted {rules.min_brightness:g}"
         elif _below(facts.sharpness, rules.min_sharpness):
             reasons[name] = "quality", f"blurred: sharpness {facts.sharpness:.0f}, wanted {rules.min_sharpness:g}"
+        elif _above(facts.text_share, rules.max_text):
+            reasons[name] = "quality", f"text: {facts.text_share:.1%} of the picture, allowed {rules.max_text:.1%}"
     return reasons
 
 

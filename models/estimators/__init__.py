@@ -18,12 +18,13 @@ from models.torchvision_ops import prepare_torchvision
 
 prepare_torchvision()
 
-Kind = Literal["cuts", "flow", "tracks", "captions"]
+Kind = Literal["cuts", "flow", "text", "tracks", "captions"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _MODULES: dict[Kind, dict[str, str]] = {
     "cuts": {"adaptive": "cuts_adaptive", "content": "cuts_content", "transnet": "cuts_transnet"},
     "flow": {"raft": "flow_raft", "dis": "flow_dis"},
+    "text": {"rapidocr": "text_rapidocr"},
     "tracks": {
         "cotracker": "tracks_cotracker",
         "lucas_kanade": "tracks_lucas_kanade",
@@ -70,6 +71,11 @@ def find_transitions(detect_cuts: CutDetector, frames: Iterable[np.ndarray]) -> 
 class FlowEstimator(Protocol):
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """Optical flow (T - 1, 2, H, W) float32 between adjacent frames (T, H, W, 3) uint8, in pixels: dx, dy."""
+
+
+class TextFinder(Protocol):
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """Share (T,) float32 of each picture of (T, H, W, 3) uint8 that text covers."""
 
 
 class PointTracker(Protocol):

@@ -100,6 +100,7 @@ CLIPS = Table(
             _column("black", _FLOAT, null=True),
             _column("frozen", _FLOAT, null=True),
             _column("sharpness", _FLOAT, null=True),
+            _column("text_share", _FLOAT, null=True),  # models/curation/text.py; null where it is not looked for
             _column("camera", _STRING, null=True),  # class of its motion; this and the next five: camera.py
             _column("pan", _FLOAT, null=True),
             _column("zoom", _FLOAT, null=True),

@@ -163,7 +163,7 @@ def test_another_parameter_makes_new_clips():
 def test_the_least_motion_is_dropped_and_comes_back_without_being_made_again():
     for step in range(1, 5):
         write_video(Path(f"inputs/mixed/{step}.mp4"), moving_texture(24, 96, 64, step=step, seed=step))
-    unchecked = dict.fromkeys(("max_black", "max_frozen", "min_brightness", "min_sharpness"))
+    unchecked = dict.fromkeys(("max_black", "max_frozen", "min_brightness", "min_sharpness", "max_text"))
     quarter = make_params(
         clips__drop_share={"mixed": 0.25, "camera": 0.0}, clips__interval=[1, 1], clips__quality=unchecked
     )

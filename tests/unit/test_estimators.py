@@ -66,6 +66,22 @@ def test_a_missing_transnet_is_said_with_its_remedy(monkeypatch):
         load_estimator.__wrapped__("cuts", "transnet")
 
 
+def test_rapidocr_tells_pictures_with_text_from_those_without():
+    pytest.importorskip("rapidocr", reason="the extra `curation` is not installed")
+    (picture,) = frames_of("mixed", 1, seed=900, frames=1, width=384, height=256)[1][0]
+    subtitled, cornered = picture.copy(), picture.copy()
+    cv2.putText(subtitled, "good morning", (60, 235), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (255, 255, 255), 2, cv2.LINE_AA)
+    cv2.putText(cornered, "NEWS", (300, 30), cv2.FONT_HERSHEY_DUPLEX, 0.7, (255, 255, 255), 1, cv2.LINE_AA)
+    none, subtitle, logo = load_estimator("text", "rapidocr")(np.stack([picture, subtitled, cornered]))
+    assert none == 0 and 0.02 < subtitle < 0.2 and 0.003 < logo < 0.05
+
+
+def test_a_missing_rapidocr_is_said_with_its_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    with pytest.raises(EstimatorUnavailable, match=r"clips.text: rapidocr.*image-conductor\[curation\]"):
+        load_estimator.__wrapped__("text", "rapidocr")
+
+
 def test_dis_measures_a_translation():
     flow = load_estimator("flow", "dis")(moving_texture(4, 96, 64, step=2))
     assert flow.shape == (3, 2, 64, 96)

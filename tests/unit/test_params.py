@@ -25,6 +25,14 @@ def test_an_experiment_of_dvc_changes_what_it_says_and_nothing_else(tmp_path):
     assert load_params(path).clips.crop_bars is True
 
 
+def test_a_limit_of_text_needs_who_finds_it(tmp_path):
+    path = tmp_path / "params.yaml"
+    shutil.copyfile(ROOT / "params.yaml", path)
+    apply_overrides(path, ["clips.quality.max_text=0.01"])
+    with pytest.raises(ParamsError, match="quality.max_text needs text: rapidocr"):
+        load_params(path)
+
+
 def test_no_scale_to_evaluate_is_refused(tmp_path):
     path = tmp_path / "params.yaml"
     shutil.copyfile(ROOT / "params.yaml", path)

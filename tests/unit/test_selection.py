@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.curation.camera import camera_class, camera_motion
-from models.curation.clip import ClipSettings, Samples, curate_clip
+from models.curation.clip import ClipSettings, Samples, curate_clip, curate_scenes
 from models.curation.duplicates import Candidate, near_duplicates, signature
 from models.curation.outcome import Clip, Facts
 from models.curation.quality import Bars, find_bars, measure_quality
@@ -15,7 +15,7 @@ from models.curation.selection import Rules, Source, most_of_a_class, select
 from models.estimators import load_estimator
 from tests.footage import moving_texture, real_videos, write_video
 
-NO_RULES = Rules(None, None, None, None, None, 0.02, None, None, None, 0.0)
+NO_RULES = Rules(None, None, None, None, None, None, 0.02, None, None, None, 0.0)
 
 
 def picture(seed=0, side=300):
@@ -101,6 +101,30 @@ def curate(path, **changes):
     settings = ClipSettings((96, 64), 8, (1, 1), margin=0, crop_bars=True)
     cuts, flow = load_estimator("cuts", "adaptive"), load_estimator("flow", "dis")
     return curate_clip(path, replace(settings, **changes), cuts, flow, np.random.default_rng(0))
+
+
+def test_text_is_looked_for_in_a_larger_picture_of_what_the_clip_shows(tmp_path):
+    seen = []
+
+    def find_text(frames):
+        seen.append(frames.shape)
+        return np.array([0.0, 0.1, 0.3], np.float32)
+
+    frames = moving_texture(12, 160, 160)
+    frames[:, :40], frames[:, -40:] = 0, 0
+    path = write_video(tmp_path / "a.mp4", frames)
+    settings = ClipSettings((96, 64), 8, (1, 1), margin=0, crop_bars=True)
+    cuts, flow = load_estimator("cuts", "adaptive"), load_estimator("flow", "dis")
+    (clip,) = curate_scenes(path, settings, cuts, flow, np.random.default_rng, "longest", None, find_text)
+    assert seen == [(3, 491, 736, 3)] and clip.facts.text_share == pytest.approx(0.1)
+    assert curate(path).facts.text_share is None
+
+
+def test_a_clip_under_text_is_dropped():
+    clips = {"a": Facts(text_share=0.05), "b": Facts(text_share=0.01), "c": Facts()}
+    sources = {name: Source(name, name) for name in clips}
+    reasons = select(clips, sources, replace(NO_RULES, max_text=0.02))
+    assert reasons == {"a": ("quality", "text: 5.0% of the picture, allowed 2.0%")}
 
 
 def test_bars_are_cut_off_and_what_is_between_them_fills_the_frame(tmp_path):
