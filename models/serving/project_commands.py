@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 PROJECT_COMMANDS = {
+    "release": ("stages.registry.release", "which version serves: back to the one before, or to any other"),
     "sync": ("stages.run.sync", "send to MLflow the runs that it could not take before"),
 }
 
