@@ -368,6 +368,8 @@ class RegisterParams(Section):
     precision: Precision
     max_cam_mc_ratio: Positive
     max_obj_mc_ratio: Positive
+    minimum_gain: Share
+    temporary_experiments: bool
     checkpoint: str | None
     personal_loras: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], PersonalLoraParams]
 

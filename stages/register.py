@@ -1,18 +1,25 @@
 """One folder for the model, MLflow's registry for its service: `python -m stages.register`.
 
-Writes artifacts/model and metrics/registration.json. A new version is registered each time; the alias moves to it only
-if its trajectory errors, against those of a still copy of the image, are within the limits of params.yaml.
+Writes artifacts/model and metrics/registration.json. Weights and settings that were not registered before become a new
+version. The alias moves to it only if its trajectory errors, against those of a still copy of the image, are within the
+limits of params.yaml, and if it is better than the version that has the alias.
+
+python -m stages.register --explain 3    # the decision on version 3, computed again from what was logged
+python -m stages.register --again        # the same weights as a new version, with the code as it is now
 """
 
+import argparse
 import base64
 import importlib.metadata
 import io
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image
@@ -34,13 +41,19 @@ from stages.data.paths import (
     OBJECT_LORA,
     REGISTRATION,
 )
-from stages.params import Params, RegisterParams
-from stages.run.command import run_stage
+from stages.params import Params, RegisterParams, load_params
+from stages.registry.challenge import Challenge, compare
+from stages.registry.explain import explain_version
+from stages.registry.versions import EVIDENCE, IDENTITY, Versions, identity
+from stages.run.command import one_line_errors, run_stage
+from stages.run.locks import only_run
 from stages.run.mlflow_runs import provenance, stage_run, weights_hash
 from stages.run.mlflow_store import connect, newest_run
 
 TRAINED = (MOTION_CONTROLNET, CAMERA_LORA, OBJECT_LORA)
 CODE = Path("models")
+TEMPORARY_FOLDERS = "/.dvc/tmp/exps/"
+TEMPORARY = "this is a temporary folder of `dvc exp run`"
 SERVING_PACKAGES = (
     "accelerate av diffusers mlflow numpy opencv-python-headless peft pillow pydantic safetensors scipy tokenizers "
     "torch torchvision transformers"
@@ -61,24 +74,41 @@ class Check:
         return f"{self.px:.2f} px {'is within' if self.passed else 'is not within'} its limit {self.limit:.2f} px"
 
 
-def run(params: Params) -> None:
+def run(params: Params, again: bool = False) -> None:
+    """Assemble the model, decide on it and register it.
+
+    Args:
+        again: register also weights that are registered already, with the code as it is now.
+    """
     assemble(MODEL, params)
     checks = judge(json.loads(EVALUATION.read_text(encoding="utf-8")), params.register_)
-    moved = all(check.passed for check in checks.values())
-    decision = {
-        "model_name": params.register_.model_name,
-        "weights": weights_hash(MODEL),
-        "alias": params.register_.alias,
-        "alias_moves": moved,
-        "why": explain(checks),
-        "checks": {name: asdict(check) for name, check in checks.items()},
-    }
-    version = log_and_register(params, moved, decision)
-    write_atomically(REGISTRATION, (json.dumps(decision, indent=2) + "\n").encode())
-    alias = f"now {params.register_.alias}" if moved else f"not {params.register_.alias}"
+    if in_temporary_experiment(Path.cwd()) and not params.register_.temporary_experiments:
+        decision = decide(params, checks, Challenge(f"{TEMPORARY}: nothing is registered", False))
+        write_atomically(REGISTRATION, as_json(decision))
+        print(
+            f"register: {TEMPORARY}, so nothing is registered. After `dvc exp apply`, register it by: "
+            "dvc repro --force --single-item register"
+        )
+        return
+    versions = Versions(params)
+    same = None if again else versions.same_as(MODEL)
+    if same is not None:
+        decision, version = versions.decision(same), str(same.version)
+        print(
+            f"register: version {version} has these weights and settings already, nothing is registered; "
+            "with new code: python -m stages.register --again"
+        )
+    else:
+        with TemporaryDirectory() as pictures:
+            compared = compare(versions, MODEL, params, Path(pictures))
+            decision = decide(params, checks, compared, versions.held())
+            version = log_and_register(params, versions, decision, compared, Path(pictures))
+    write_atomically(REGISTRATION, as_json(decision))
+    champion = versions.champion()
+    alias = f"{'now' if champion and str(champion.version) == version else 'not'} {versions.alias}"
     print(
-        f"{params.register_.model_name} version {version}, {alias}: {decision['why']}\n"
-        f"  one folder: {MODEL}   decision: {REGISTRATION}\n"
+        f"{versions.name} version {version}, {alias}: {decision['why']}\n"
+        f"  one folder: {MODEL}   decision: python -m stages.register --explain {version}\n"
         f"  look at it: make ui   serve it: make serve   use it: image-conductor generate --model {MODEL} …"
     )
 
@@ -118,9 +148,35 @@ def explain(checks: Mapping[str, Check]) -> str:
     return "; ".join(f"{name} {check}" for name, check in checks.items())
 
 
-def log_and_register(params: Params, moved: bool, decision: Mapping[str, Any]) -> str:
-    """Log the model and its decision to MLflow, register it, move the alias if `moved`; return the new version."""
-    name, alias = params.register_.model_name, params.register_.alias
+def decide(params: Params, checks: Mapping[str, Check], compared: Challenge, held: str | None = None) -> dict[str, Any]:
+    """Join the absolute limits, the comparison with the champion and the hold on the alias, as JSON can hold them."""
+    passed = all(check.passed for check in checks.values())
+    reasons = [explain(checks), compared.why, *([f"the alias is held: {held}"] if held else [])]
+    return {
+        "model_name": params.register_.model_name,
+        "weights": weights_hash(MODEL),
+        "alias": params.register_.alias,
+        "alias_moves": passed and compared.may_move and not held,
+        "why": "; ".join(reasons),
+        "checks": {name: asdict(check) for name, check in checks.items()},
+        "challenge": compared.verdict,
+    }
+
+
+def in_temporary_experiment(folder: Path) -> bool:
+    """Whether a folder is, or is in, one that `dvc exp run --temp` or `--queue` made and will delete."""
+    return TEMPORARY_FOLDERS in folder.resolve().as_posix()
+
+
+def as_json(decision: Mapping[str, Any]) -> bytes:
+    """The text of metrics/registration.json."""
+    return (json.dumps(decision, indent=2) + "\n").encode()
+
+
+def log_and_register(
+    params: Params, versions: Versions, decision: Mapping[str, Any], compared: Challenge, pictures: Path
+) -> str:
+    """Log the model, its decision and the evidence to MLflow, register it, move the alias; return the new version."""
     mlflow, experiment = connect(params.mlflow)
     with stage_run("register", params) as run, mlflow.start_run(run_id=run.must_have_begun()):
         links = _links(experiment)
@@ -135,17 +191,18 @@ def log_and_register(params: Params, moved: bool, decision: Mapping[str, Any]) -
             code_paths=[str(CODE)],
             input_example=[request],
             pip_requirements=[f"{package}=={public_version(package)}" for package in SERVING_PACKAGES],
-            registered_model_name=name,
+            registered_model_name=versions.name,
         )
         mlflow.pyfunc.load_model(info.model_uri).predict([request])  # a version that cannot answer fails the stage
         version = str(info.registered_model_version)
-        client = mlflow.MlflowClient()
-        for tag, value in {**provenance(), **links, "weights": decision["weights"]}.items():
-            client.set_model_version_tag(name, version, tag, value)
-        client.update_model_version(name, version, decision["why"])
-        if moved:
-            client.set_registered_model_alias(name, alias, version)
+        tags = {**provenance(), **links, "weights": decision["weights"], IDENTITY: identity(MODEL)}
+        versions.tag(version, tags, decision["why"])
         mlflow.log_dict(dict(decision), REGISTRATION.name)
+        if compared.values:
+            mlflow.log_dict(compared.values, EVIDENCE)
+            mlflow.log_artifacts(str(pictures), "pictures")
+        if decision["alias_moves"]:
+            versions.move_alias(version)
     return version
 
 
@@ -189,5 +246,25 @@ def _links(experiment: str) -> dict[str, str]:
     return hashes | {name: run for name, run in makers.items() if run}
 
 
+def main() -> None:
+    """Run the stage, register again, or explain a version."""
+    if not sys.argv[1:]:
+        run_stage("stages.register")
+        return
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.register", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--explain", metavar="N", help="say why version N got the alias or did not; nothing is changed")
+    what.add_argument("--again", action="store_true", help="register the same weights with the code as it is now")
+    options = parser.parse_args()
+    with one_line_errors("register"):
+        if options.explain:
+            print(explain_version(load_params(), options.explain))
+        else:
+            with only_run("register"):
+                run(load_params(), again=True)
+
+
 if __name__ == "__main__":
-    run_stage("stages.register")
+    main()

@@ -54,7 +54,7 @@ def test_every_stage_is_a_module_that_its_command_runs(stage):
 def test_every_stage_is_described_and_depends_on_its_own_section_only(stage):
     assert definition(stage)["desc"]
     assert stage in definition(stage)["params"]
-    with_tracker = {"tracks"} if stage in ("evaluate", "track_quality") else set()
+    with_tracker = {"tracks"} if stage in ("evaluate", "register", "track_quality") else set()
     shared = {"video", "sampler"} | with_tracker
     assert set(definition(stage)["params"]) <= {stage, *shared}
 
