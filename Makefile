@@ -37,10 +37,11 @@ repro: $(INSTALLED)  ## Run whatever is out of date in the pipeline, then say wh
 test: $(INSTALLED)  ## All tests
 	python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-lint: $(INSTALLED)  ## ruff and mypy
+lint: $(INSTALLED)  ## ruff, mypy, and oxlint for the studio's script
 	ruff check .
 	ruff format --check .
 	mypy
+	oxlint
 
 serve: $(INSTALLED)  ## Serve the registered model: http://127.0.0.1:5001/invocations
 	python -m stages.serve --host $(HOST) --port $(SERVE_PORT)

@@ -17,15 +17,18 @@ from tests.unit.tiny import pipeline
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 SLOW = 240  # seconds that a busy machine may take for one step
 PORT = 7869
+HOSTILE = '<img src=x onerror="document.title=`owned`">'
+HOSTILE_NAME = "<img src=x onerror=document.title=`owned`>.json"
 
 
-@pytest.fixture
-def address(tmp_path):
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studio")
     pytest.importorskip("gradio", reason="gradio is not installed; pip install 'image-conductor[studio]'")
     if shutil.which("chromedriver") is None:
         pytest.skip("no Chromium with chromedriver here; Debian: apt install chromium chromium-driver")
-    pipeline().save_pretrained(tmp_path / "model")
-    options = [f"--model={tmp_path / 'model'}", f"--history={tmp_path / 'history'}", f"--port={PORT}"]
+    pipeline().save_pretrained(folder / "model")
+    options = [f"--model={folder / 'model'}", f"--history={folder / 'history'}", f"--port={PORT}"]
     program = [sys.executable, "-m", "models.serving.cli", "studio", *options]
     with subprocess.Popen(program, env={**os.environ, "GRADIO_ANALYTICS_ENABLED": "False"}) as server:
         url = f"http://127.0.0.1:{PORT}/"
@@ -63,6 +66,25 @@ class Page:
 
     def click(self, selector: str) -> None:
         self.js("document.querySelector(arguments[0]).click()", selector)
+
+    def write(self, selector: str, text: str) -> None:
+        """Put text into a field as typing does."""
+        from selenium.webdriver.common.keys import Keys
+
+        self.until(f"document.querySelector('{selector}')")
+        field = self.driver.find_element("css selector", selector)
+        self.js("arguments[0].scrollIntoView({block: 'center'})", field)
+        field.clear()
+        field.send_keys(text, Keys.TAB)
+
+    def open(self, label: str) -> None:
+        """Open an accordion that is closed."""
+        self.js(
+            "const all = [...document.querySelectorAll('button.label-wrap')];"
+            "const b = all.find(b => b.innerText.includes(arguments[0]));"
+            "if (!b.classList.contains('open')) b.click()",
+            label,
+        )
 
     def text(self, selector: str) -> str:
         return self.js("return document.querySelector(arguments[0]).innerText", selector)
@@ -113,13 +135,37 @@ def test_a_user_draws_and_makes_a_video(address, browser, tmp_path, width, kind)
     page.until("document.querySelectorAll('.ic-marks circle').length === 7")
     page.click("[data-do=play]")
 
+    page.write("#studio-prompt textarea", HOSTILE)
+    page.open("Settings")
+    page.write("#studio-steps input", "200")
+    page.js("document.querySelector('#studio-make').scrollIntoView()")
+    page.click("#studio-make")
+    page.until("/Step [1-9]/.test(document.querySelector('#studio-progress').innerText)")
+    page.click("#studio-cancel button, button#studio-cancel")
+    page.until("/Cancelled/.test(document.querySelector('#studio-progress').innerText)")
+    page.write("#studio-steps input", "2")
+    before = page.js("return document.querySelectorAll('#studio-history .thumbnail-item').length")
     page.click("#studio-make")
     page.until("/Done/.test(document.querySelector('#studio-progress').innerText)")
     assert "object 1" in page.text("#studio-errors") and "px" in page.text("#studio-errors")
     assert page.js("return document.querySelector('#studio-video video').readyState") is not None
 
+    made = page.js("return document.querySelector('#studio-mp4')?.closest('a, button')?.parentElement.innerHTML || ''")
+    assert "mp4" in made
+
+    page.open("Strokes from a file or a video")
+    (tmp_path / HOSTILE_NAME).write_text("[[[1, <b>")
+    page.until("document.querySelector('#studio-strokes input[type=file]')")
+    browser.find_element("css selector", "#studio-strokes input[type=file]").send_keys(str(tmp_path / HOSTILE_NAME))
+    page.until("document.querySelector('#studio-progress .studio-bad')")
+    assert "Traceback" not in page.text("body") and "not readable" in page.text("#studio-progress")
+
     browser.get(address)
-    page.until("document.querySelectorAll('#studio-history .thumbnail-item').length === 1")
+    page.until(f"document.querySelectorAll('#studio-history .thumbnail-item').length === {before + 1}")
     page.click("#studio-history .thumbnail-item")
     page.until("document.querySelectorAll('.ic-list li').length === 7")
     assert "object 1" in page.text("#studio-errors")
+    page.open("Make it elsewhere")
+    page.until("document.querySelector('#studio-command')?.innerText.includes('onerror')")
+    assert page.js("return document.title") != "owned"
+    assert not page.js("return document.querySelectorAll('[onerror]').length")

@@ -18,6 +18,7 @@ from models.serving.studio.estimate import warped_frames
 from models.serving.studio.form import EQ_5, PLAIN, SOLVER_OF_MODEL, Form, make_wish
 from models.serving.studio.history import History
 from models.serving.studio.importing import strokes_of_files
+from models.serving.studio.measured import as_plain
 from models.serving.studio.recipe import as_request
 from models.serving.studio.sampler import LocalSampler, RemoteSampler
 from models.serving.studio.work import Studio
@@ -213,13 +214,13 @@ def test_sessions_take_turns(studio):
     done = []
     threads = [
         threading.Thread(target=lambda n=n: done.append(list(studio.make(str(n), drawing(), FORM))[-1].entry))
-        for n in range(4)
+        for n in range(10)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({entry.name for entry in done}) == len(studio.history.entries()) == 4
+    assert len({entry.name for entry in done}) == len(studio.history.entries()) == 10
     assert len({entry.video.read_bytes() for entry in done}) == 1
 
 
@@ -292,3 +293,7 @@ def test_strokes_of_other_tools_come_into_the_editor(tmp_path):
     assert len(drawn.strokes) == 64 and all(len(stroke.points) == 2 for stroke in drawn.strokes)
     assert "64 of 100 tracks that move most" in said
     assert len(json.loads(with_strokes(drawing(), drawn))["strokes"]) == 64
+
+
+def test_what_a_foreign_server_says_is_shown_as_it_is():
+    assert as_plain("Note: a ![](http://x) <b>bold</b> b_c.") == r"Note: a \!\[\]\(http://x\) \<b\>bold\</b\> b\_c."

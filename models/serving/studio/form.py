@@ -25,9 +25,9 @@ class Form(NamedTuple):
     """The page's form, field by field; None and "of the model" leave a setting to the model.
 
     control_scale, control_start, control_end: how strongly the strokes act, and the shares of the sampling between
-    which they do. keyframes: files of pictures of later frames. keyframe_numbers: their frames, as "8, 15".
-    personal_loras: weights of the model's community LoRAs, as "style=0.8, light=0.5". variations: videos, with seeds
-    that count up.
+    which they do; 1, 0 and 1 leave them to the model. keyframes: files of pictures of later frames. keyframe_numbers:
+    their frames, as "8, 15". personal_loras: weights of the model's community LoRAs, as "style=0.8, light=0.5".
+    variations: videos, with seeds that count up.
     """
 
     prompt: str
@@ -96,12 +96,12 @@ def _options(form: Form) -> SamplingOptions:
         options["trajectory_guidance_scale"] = _within("l_trajs", form.l_trajs, 0, 50)
     if weights := _weights(form.personal_loras):
         options["personal_loras"] = weights
-    if form.control_scale is not None:
+    if form.control_scale not in (None, 1):
         scale = _within("strength of the strokes", form.control_scale, 0, MAX_CONTROL_SCALE)
         options["controlnet_conditioning_scale"] = scale
-    if form.control_start is not None:
+    if form.control_start:
         options["control_guidance_start"] = _within("strokes act from", form.control_start, 0, 1)
-    if form.control_end is not None:
+    if form.control_end not in (None, 1):
         options["control_guidance_end"] = _within("strokes act up to", form.control_end, 0, 1)
     return options
 

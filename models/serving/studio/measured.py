@@ -1,5 +1,6 @@
 """Whether a video obeys its strokes: the evaluation's error, stroke by stroke, and the tracks that it comes from."""
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -74,3 +75,8 @@ def errors_as_markdown(errors: list[StrokeError]) -> str:
     )
     rest = f"\n\n{len(errors) - 40} more strokes are in the file." if len(errors) > 40 else ""
     return head + "\n".join(lines) + rest
+
+
+def as_plain(text: str) -> str:
+    """Text, which may come from another server, with nothing in it that Markdown or HTML would act on."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~$&])", r"\\\1", text)

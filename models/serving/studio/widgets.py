@@ -117,9 +117,9 @@ def form_fields() -> list[Any]:
             kind = gr.Dropdown(list(GUIDANCE_KINDS), value=GUIDANCE_KINDS[0], label="Guidance by strokes")
             l_trajs = gr.Number(label="l_trajs", value=1.1)
         with gr.Row():
-            scale = gr.Number(label="Strength of the strokes", value=None, placeholder="1", elem_id="studio-strength")
-            start = gr.Number(label="Strokes act from", value=None, placeholder="0, share of the steps")
-            end = gr.Number(label="Strokes act up to", value=None, placeholder="1")
+            scale = gr.Number(label="Strength of the strokes", value=1, elem_id="studio-strength")
+            start = gr.Number(label="Strokes act from share", value=0)
+            end = gr.Number(label="Up to share of the steps", value=1)
         personal = gr.Textbox(label="Weights of the model's personal LoRAs", placeholder="style=0.8, light=0.5")
         with gr.Row():
             keyframes = gr.File(

@@ -18,7 +18,7 @@ from models.serving.make_video import MadeVideo, Wish
 from models.serving.studio.drawing import Drawing, continued, read_drawing
 from models.serving.studio.form import Form, make_wish
 from models.serving.studio.history import History, HistoryEntry
-from models.serving.studio.measured import errors_as_markdown, measure_video
+from models.serving.studio.measured import as_plain, errors_as_markdown, measure_video
 from models.serving.studio.recipe import as_command, as_curl, as_python, as_request
 from models.serving.studio.sampler import Cancelled, Sampler
 from models.strokes.stroke import on_canvas
@@ -148,7 +148,7 @@ class Studio:
         np.savez(entry.folder / "tracks.npz", wanted=measured.wanted, found=measured.found)
         notes = [f"Cropped to the model's frame: {video.cropped}."] if video.cropped else []
         notes += [f"Note: {note}." for note in video.notes]
-        facts["errors"] = "\n\n".join([errors_as_markdown(measured.errors), *notes])
+        facts["errors"] = "\n\n".join([errors_as_markdown(measured.errors), *map(as_plain, notes)])
         facts["recipes"] = [
             as_command(wish, entry.folder, entry.picture, self._model),
             as_python(wish, entry.folder, entry.picture, self._model),

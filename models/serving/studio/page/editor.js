@@ -2,7 +2,7 @@
 // The component's value is JSON: { image, width, height, strokes, file }; `file` is this project's trajectory object.
 
 const SVG = "http://www.w3.org/2000/svg";
-const [FRAMES, MAX_SIDE, PLAY_MS, UNDO_STEPS] = [16, 1536, 2000, 200];
+const [MAX_SIDE, PLAY_MS, UNDO_STEPS] = [1536, 2000, 200];
 const COLOURS = { object: "#f2542d", camera: "#2563eb", pin: "#0d9468" };
 const NAMES = { object: "Object", camera: "Camera", pin: "Pin" };
 const find = (selector) => element.querySelector(selector);
@@ -17,12 +17,8 @@ let tool = "object";
 let chosen = -1; // number of the selected stroke
 let point = -1; // number of its selected point
 let open = false; // whether clicks append to the selected stroke
-let drag = null;
-let moment = 0;
-let playing = 0;
-let estimate = [];
-let sent = "";
-let [undone, done] = [[], []];
+let [drag, moment, playing, sent] = [null, 0, 0, ""];
+let [estimate, undone, done] = [[], [], []];
 
 const say = (text, bad = false) => {
   find(".ic-status").textContent = text;
@@ -36,14 +32,10 @@ const mode = () => {
 
 /** The strokes as this project's trajectory object; pins are object strokes of one point. */
 const file = () => {
-  const parts = { object: [], camera: [] };
-  state.strokes.forEach((s) => parts[s.kind === "camera" ? "camera" : "object"].push(timed(s)));
-  const found = { width: state.width, height: state.height };
-  found.trajectories = parts.object.map((s) => s.points);
-  found.times = parts.object.map((s) => s.times);
-  found.camera_trajectories = parts.camera.map((s) => s.points);
-  found.camera_times = parts.camera.map((s) => s.times);
-  return found;
+  const [camera, object] = [true, false].map((is) => state.strokes.filter((s) => (s.kind === "camera") === is).map(timed));
+  const [trajectories, times] = [object.map((s) => s.points), object.map((s) => s.times)];
+  const moves = { camera_trajectories: camera.map((s) => s.points), camera_times: camera.map((s) => s.times) };
+  return { width: state.width, height: state.height, trajectories, times, ...moves };
 };
 
 /** Tell the page what is drawn. */
@@ -378,8 +370,7 @@ const play = () => {
   if (playing) { stop(); return; }
   const began = performance.now() - moment * PLAY_MS;
   const tick = (now) => {
-    moment = ((now - began) % (PLAY_MS * 1.15)) / PLAY_MS;
-    moment = Math.max(0, Math.min(1, moment));
+    moment = Math.max(0, Math.min(1, ((now - began) % (PLAY_MS * 1.15)) / PLAY_MS));
     playing = requestAnimationFrame(tick);
     drawMoment();
   };
@@ -429,8 +420,7 @@ const ACTIONS = { undo: () => restore(done, undone), redo: () => restore(undone,
 Object.assign(ACTIONS, { choose: () => find(".ic-file").click(), estimate: showEstimate });
 
 const setTool = (name) => {
-  open = false;
-  tool = name;
+  [open, tool] = [false, name];
   draw();
 };
 
@@ -464,7 +454,6 @@ const setField = (event) => {
   const stroke = state.strokes[chosen];
   const { field } = event.target.dataset;
   if (!stroke || !field) return;
-  if (event.type === "change") return;
   remember();
   stroke[field] = event.target.type === "range" ? Number(event.target.value) / 100 : event.target.value;
   if (field === "start") stroke.end = Math.max(stroke.end, stroke.start + 0.05);
