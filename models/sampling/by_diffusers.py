@@ -11,7 +11,6 @@ from typing import Any
 from diffusers import DDIMScheduler
 
 from models.errors import UserError
-from models.networks.foundation import Foundation
 from models.networks.latent_space import LatentSpace
 from models.networks.networks import ImageControlNet, MotionControlNet, MotionUNet
 from models.sampling.model_index import CHECKPOINT_FILE, DOWNLOADED_LORAS
@@ -59,13 +58,19 @@ class PipelineOfDiffusers(ImageConductorPipeline):
         folder = Path(motion_controlnet.config["_name_or_path"]).parent
         loras = folder / DOWNLOADED_LORAS if (folder / DOWNLOADED_LORAS).is_dir() else folder
         add_loras(motion_controlnet, loras)
-        foundation = Foundation(
-            unet, image_controlnet, vae, text_encoder, tokenizer, scheduler, LatentSpace(**facts["latent_space"])
-        )
         super().__init__(
-            **vars(foundation), motion_controlnet=motion_controlnet, settings=Settings(**facts["settings"])
+            unet,
+            image_controlnet,
+            motion_controlnet,
+            scheduler,
+            vae,
+            text_encoder,
+            tokenizer,
+            LatentSpace(**facts["latent_space"]),
+            Settings(**facts["settings"]),
         )
-        for network in (*foundation.networks(), motion_controlnet):
+        networks = (part for part in (unet, image_controlnet, motion_controlnet, vae, text_encoder) if part is not None)
+        for network in networks:
             network.requires_grad_(False).eval()
         self.__class__ = ImageConductorPipeline  # type: ignore[assignment]
         self.load_personal_loras(loras)
