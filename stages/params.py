@@ -392,6 +392,7 @@ class MLflowParams(Section):
     artifact_location: str | None  # null: where the tracking server puts them
     experiment: str
     seconds_to_send: Positive
+    system_metrics_seconds: Positive | None
 
 
 class ServeParams(Section):
