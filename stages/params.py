@@ -379,6 +379,7 @@ class ComputeParams(Section):
     workers: Count | None
     address: str | None
     training_processes: Count | None
+    processes_per_gpu: Count
 
     @model_validator(mode="after")
     def _dask_needs_an_address(self) -> Self:
