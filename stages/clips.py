@@ -95,8 +95,9 @@ def run(split: Split, params: Params) -> None:
         if item in unmeasured
         or any(e.clip_id in lost or (job.poses and e.clip_id in lost_poses) for e in found[item] if not e.dropped)
     ]
-    neural = params.is_neural("flow")
-    for _ in map_items(make_clips, [items[i] for i in missing], params.compute, f"clips@{split}", _crashed, neural):
+    neural, sharing = params.is_neural("flow"), params.compute.processes_per_gpu  # most of the work is the CPU's
+    jobs = [items[i] for i in missing]
+    for _ in map_items(make_clips, jobs, params.compute, f"clips@{split}", _crashed, neural, sharing):
         pass
 
     again = set(missing)

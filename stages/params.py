@@ -379,6 +379,7 @@ class ComputeParams(Section):
     workers: Count | None
     address: str | None
     training_processes: Count | None
+    processes_per_gpu: Count
 
     @model_validator(mode="after")
     def _dask_needs_an_address(self) -> Self:
@@ -392,6 +393,7 @@ class MLflowParams(Section):
     artifact_location: str | None  # null: where the tracking server puts them
     experiment: str
     seconds_to_send: Positive
+    system_metrics_seconds: Positive | None
 
 
 class ServeParams(Section):

@@ -1,5 +1,6 @@
 """Captions by BLIP-2 (Li et al., 2023)."""
 
+import json
 from pickle import UnpicklingError
 from typing import Any
 
@@ -21,6 +22,9 @@ def load(name: str, model: str) -> "Blip2":
     on_gpu = torch.cuda.is_available()
     try:
         folder = local_place(model)
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+        if kind != "blip-2":  # transformers would only warn, and fill what is missing with random numbers
+            raise ValueError(f"its config.json names the model_type {kind}, not blip-2")
         processor = Blip2Processor.from_pretrained(folder)
         network = Blip2ForConditionalGeneration.from_pretrained(
             folder, dtype=torch.float16 if on_gpu else torch.float32

@@ -46,9 +46,9 @@ class _Encoding:
     def encode_images(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in 0..1 to scaled latents (B, C, h, w); the mode, not a sample.
 
-        The pictures may be on any device. The latents are on the codec's.
+        The pictures may be on any device. The latents are where the codec computes.
         """
-        moments = self.vae.encode(images.to(self.vae.device, self.vae.dtype) * 2 - 1).latent_dist
+        moments = self.vae.encode(images.to(computes_on(self.vae), self.vae.dtype) * 2 - 1).latent_dist
         return moments.mode() * self.vae.config.scaling_factor
 
     @torch.no_grad()
@@ -67,9 +67,9 @@ class Encoders(_Encoding):
 
     @classmethod
     def load(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> "Encoders":
-        """Read both from a foundation folder; the codec computes in `dtype`, the text encoder in float32."""
+        """Read both from a foundation folder; both compute in `dtype`."""
         folder = Path(folder)
-        text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", use_safetensors=True)
+        text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, use_safetensors=True)
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
         encoders = cls(load_codec(folder / "vae", dtype), text_encoder, tokenizer)
         for network in (encoders.vae, encoders.text_encoder):
@@ -153,7 +153,7 @@ class Foundation(_Encoding):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, C, T, h, w) to frames (B, T, 3, H, W) in 0..1, one frame at a time in memory."""
-        scaled = latents.to(self.vae.device, self.vae.dtype) / self.vae.config.scaling_factor
+        scaled = latents.to(computes_on(self.vae), self.vae.dtype) / self.vae.config.scaling_factor
         frames = [self.vae.decode(frame, return_dict=False)[0] for frame in scaled.unbind(2)]
         return ((torch.stack(frames, 1) + 1) / 2).clamp(0, 1)
 
@@ -161,7 +161,13 @@ class Foundation(_Encoding):
 def embed_text(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: list[str]) -> Tensor:
     """(B, L, D): last hidden state of the padded, truncated prompts."""
     ids = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    return text_encoder(ids.to(text_encoder.device)).last_hidden_state
+    return text_encoder(ids.to(computes_on(text_encoder))).last_hidden_state
+
+
+def computes_on(network: Codec | CLIPTextModel) -> torch.device:
+    """The device on which a network computes. The weights of an offloaded network lie elsewhere between its calls."""
+    hook = getattr(network, "_hf_hook", None)  # of accelerate's offloading
+    return network.device if hook is None else torch.device(hook.execution_device)
 
 
 def codec_factor(vae: Codec) -> int:

@@ -61,16 +61,23 @@ def assemble_foundation(base: str, motion_adapter: str, image_controlnet: str) -
         around = load_base(base, "foundation.base")
     adapter = load_network(MotionAdapter, motion_adapter, field="foundation.motion_adapter")
     control = load_network(ImageControlNet, image_controlnet, field="foundation.image_controlnet")
-    widths = list(unet.config.block_out_channels)
-    for field, address, part in (
-        ("motion_adapter", motion_adapter, adapter),
-        ("image_controlnet", image_controlnet, control),
+    _check_inputs(unet, around, adapter, base, motion_adapter)
+    text_width = around.text_encoder.config.hidden_size
+    for field, address, part, keys in (
+        ("motion_adapter", motion_adapter, adapter, ["block_out_channels"]),
+        ("image_controlnet", image_controlnet, control, ["block_out_channels", "cross_attention_dim"]),
     ):
-        if list(part.config.block_out_channels) != widths:
-            raise CheckpointError(
-                f"foundation.{field}: {address}: block_out_channels {list(part.config.block_out_channels)}, but those "
-                f"of {base} are {widths}; take parts of one architecture"
-            )
+        for key in keys:
+            if _plain(found := part.config[key]) != _plain(wanted := unet.config[key]):
+                raise CheckpointError(
+                    f"foundation.{field}: {address}: {key} {_plain(found)}, but that of {base} is {_plain(wanted)}; "
+                    "take parts of one architecture"
+                )
+    if unet.config.cross_attention_dim != text_width:
+        raise CheckpointError(
+            f"foundation.base: {base}: cross_attention_dim of the UNet is {unet.config.cross_attention_dim}, but "
+            f"hidden_size of the text encoder {text_width}; take parts of one architecture"
+        )
     return Foundation(
         unet=MotionUNet.from_unet2d(unet, adapter),
         image_controlnet=control,
@@ -88,6 +95,27 @@ def assemble_foundation(base: str, motion_adapter: str, image_controlnet: str) -
         ),
         latent_space=LatentSpace(),
     )
+
+
+def _check_inputs(
+    unet: UNet2DConditionModel, around: BaseParts, adapter: MotionAdapter, base: str, motion_adapter: str
+) -> None:
+    """Raises CheckpointError if the UNet would take more than noisy latents: inpainting bases, adapters like PIA's."""
+    channels = around.vae.config.latent_channels
+    if unet.config.in_channels != channels:
+        raise CheckpointError(
+            f"foundation.base: {base}: in_channels {unet.config.in_channels}, expected {channels}, the latents of its "
+            "VAE; take a base for text to image, not one for inpainting"
+        )
+    if adapter.config.conv_in_channels:
+        raise CheckpointError(
+            f"foundation.motion_adapter: {motion_adapter}: conv_in_channels {adapter.config.conv_in_channels}; take an "
+            "adapter that leaves the UNet's input as it is, such as AnimateDiff's"
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value
 
 
 def load_base(base: str | Path, field: str) -> BaseParts:

@@ -62,7 +62,7 @@ def place(pipeline: ImageConductorPipeline, offload: bool = False) -> ImageCondu
         if offload:
             raise UserError("--offload: there is no GPU to take networks from")
     elif offload:
-        pipeline.enable_model_cpu_offload()
+        pipeline.enable_model_cpu_offload(device="cuda")
     else:
         pipeline.to("cuda")
         torch.backends.cuda.matmul.allow_tf32 = True  # as in evaluation

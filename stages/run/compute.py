@@ -43,13 +43,14 @@ GPU = "GPU"  # the name of the resource that a Dask worker offers
 
 @dataclass(frozen=True)
 class Work(Generic[Item, Result]):
-    """What `map_items` is given; `neural`: its `one_per_accelerator`."""
+    """What `map_items` is given; `neural`: its `one_per_accelerator`, `sharing`: its `processes_per_gpu`."""
 
     function: Callable[[Item], Result]
     items: Sequence[Item]
     compute: ComputeParams
     crashed: Callable[[Item], Result]
     neural: bool
+    sharing: int
 
 
 def map_items(
@@ -59,13 +60,17 @@ def map_items(
     title: str,
     crashed: Callable[[Item], Result],
     one_per_accelerator: bool = False,
+    processes_per_gpu: int = 1,
 ) -> Iterator[Result]:
     """Yield `function(item)` for every item, in order of completion, with a progress bar.
 
     Args:
         crashed: makes the result of an item that kills its worker process (a decoder that crashes or hangs, no memory).
-        one_per_accelerator: for neural estimators. If `compute.workers` is null, there is one process for each GPU (or
-            a single one without a GPU) instead of one for each core. On Dask, only workers with a GPU get items.
+        one_per_accelerator: for neural networks. There is one process for each GPU at most, whatever `compute.workers`
+            says. Without a GPU there is one, unless `compute.workers` says more. On Dask, only workers with a GPU get
+            items.
+        processes_per_gpu: so many processes may share a GPU, for items that take more of the CPU's time than of the
+            GPU's.
 
     Raises:
         ParamsError: Dask cannot be had: not installed, no scheduler at `compute.address` or no more, no worker of the
@@ -75,7 +80,7 @@ def map_items(
     if not items:
         return
     start = time.monotonic()
-    work = Work(function, items, compute, crashed, one_per_accelerator)
+    work = Work(function, items, compute, crashed, one_per_accelerator, processes_per_gpu)
     results = {"serial": _serial, "processes": _processes, "dask": _dask}[compute.backend](work)
     yield from tqdm(results, total=len(items), desc=title, unit="item", disable=None)
     note_throughput(title, len(items), time.monotonic() - start)
@@ -102,7 +107,7 @@ def _serial(work: Work[Item, Result]) -> Iterator[Result]:
 
 
 def _processes(work: Work[Item, Result]) -> Iterator[Result]:
-    workers = min(len(work.items), work.compute.workers or _default_workers(work.neural))
+    workers = min(len(work.items), number_of_workers(work.compute, work.neural, work.sharing))
     pool = partial(_pool, work.function, work.neural)
     left = list(work.items)
     while left:
@@ -237,12 +242,15 @@ def _guarded(function: Callable[[Item], Result], item: Item) -> Result:
     return function(item)
 
 
-def _default_workers(one_per_accelerator: bool) -> int:
-    if not one_per_accelerator:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def number_of_workers(compute: ComputeParams, neural: bool, processes_per_gpu: int) -> int:
+    """The number of processes on this machine, see `map_items`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not neural:
+        return compute.workers or cores
     import torch
 
-    return max(1, torch.cuda.device_count())
+    gpus = torch.cuda.device_count()
+    return min(compute.workers or cores, gpus * processes_per_gpu) if gpus else compute.workers or 1
 
 
 def _start_worker(workers: int, neural: bool, counter: Any) -> None:

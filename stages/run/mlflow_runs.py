@@ -20,12 +20,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from stages.data.items import content_hash, item_id
 from stages.params import MLflowParams, Params
+from stages.run.data_sets import data_sets
 from stages.run.mlflow_store import TrackingError, send, send_left_over, short_cause
 from stages.run.spool import Spool, flatten
+from stages.run.system_metrics import system_metrics
 from stages.run.timing import timed
 
 SECONDS_BETWEEN_SENDS = 5.0
@@ -42,6 +48,7 @@ class StageRun:
     def __init__(self, spool: Spool, settings: MLflowParams):
         self._spool, self._settings = spool, settings
         self._waiting: list[tuple[str, float, int, int]] = []
+        self._writing = threading.RLock()  # the stage and the thread of system metrics log at once
         self._written = time.monotonic()
         self._woken, self._ended = threading.Event(), threading.Event()
         self._begun, self._trouble = threading.Event(), ""
@@ -64,10 +71,12 @@ class StageRun:
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log numbers; cheap enough for every training step."""
         now = int(time.time() * 1000)
-        self._waiting += [(name, float(value), now, step) for name, value in values.items() if math.isfinite(value)]
-        late = time.monotonic() - self._written > SECONDS_BETWEEN_SENDS
-        if late or len(self._waiting) >= MOST_METRICS_PER_SEND:
-            self._write()
+        points = [(name, float(value), now, step) for name, value in values.items() if math.isfinite(value)]
+        with self._writing:
+            self._waiting += points
+            late = time.monotonic() - self._written > SECONDS_BETWEEN_SENDS
+            if late or len(self._waiting) >= MOST_METRICS_PER_SEND:
+                self._write()
 
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
         """Copy a file, or all files of a folder, to the run: pictures, videos, tables."""
@@ -77,6 +86,13 @@ class StageRun:
             print(f"MLflow: {path} was not kept for it: {error}", file=sys.stderr)
             return
         self._add("artifact", path=kept, folder=folder)
+
+    def picture(self, pixels: np.ndarray, name: str, folder: str) -> None:
+        """Log a picture (H, W, 3) uint8 as a PNG file."""
+        with TemporaryDirectory() as place:
+            path = Path(place) / f"{name}.png"
+            Image.fromarray(pixels).save(path)
+            self.artifact(path, folder)
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags of this run."""
@@ -120,9 +136,10 @@ class StageRun:
         return True
 
     def _write(self) -> None:
-        for start in range(0, len(self._waiting), MOST_METRICS_PER_SEND):
-            self._add("metrics", points=self._waiting[start : start + MOST_METRICS_PER_SEND])
-        self._waiting, self._written = [], time.monotonic()
+        with self._writing:
+            for start in range(0, len(self._waiting), MOST_METRICS_PER_SEND):
+                self._add("metrics", points=self._waiting[start : start + MOST_METRICS_PER_SEND])
+            self._waiting, self._written = [], time.monotonic()
 
     def _add(self, kind: str, **content: Any) -> None:
         """Write an entry; a disk that is full costs the entry, not the stage."""
@@ -162,6 +179,9 @@ class SilentRun:
     """Stands in for a `StageRun` where nothing is logged."""
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        pass
+
+    def picture(self, pixels: np.ndarray, name: str, folder: str) -> None:
         pass
 
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
@@ -204,9 +224,12 @@ def stage_run(
             same=dict(same),
             go_on=go_on,
         )
+        if sets := data_sets(stage):
+            run._add("inputs", data_sets=[each._asdict() for each in sets], context=stage)
         run.begin()
         try:
-            yield run
+            with system_metrics(run.metrics, params.mlflow.system_metrics_seconds):
+                yield run
         except BaseException as error:
             run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise

@@ -4,9 +4,10 @@ Everything here may fail or hang for as long as a server or a disk does. `stages
 that a stage does not wait for.
 """
 
+import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from stages.run.spool import Spool
 
 REFUSED = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # for what is in the entry, or its run was deleted
 SQLITE = "sqlite:///"
+LONGEST_DIGEST = 36  # characters that MLflow's table of data sets takes
 SECONDS_TO_MAKE = 120  # that one process waits for another that makes the tables of a new store
 
 logger = logging.getLogger(__name__)
@@ -122,6 +124,8 @@ def _send_entry(spool: Spool, entry: Mapping[str, Any], experiment: str) -> None
             _begin(client, spool, entry, experiment)
         case "metrics":
             client.log_batch(run_id, metrics=[Metric(*point) for point in entry["points"]])
+        case "inputs":
+            client.log_inputs(run_id, datasets=_datasets(entry["data_sets"], entry["context"]))
         case "tags":
             for name, value in entry["values"].items():
                 client.set_tag(run_id, name, value)
@@ -132,6 +136,26 @@ def _send_entry(spool: Spool, entry: Mapping[str, Any], experiment: str) -> None
         case "end":
             client.set_terminated(run_id, entry["status"])
             client.set_terminated(spool.sent.parent_id, entry["status"])
+
+
+def _datasets(data_sets: Sequence[Mapping[str, Any]], context: str) -> list[Any]:
+    """Data sets as MLflow shows them. See `stages.run.data_sets.DataSet`."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    tags = [InputTag("mlflow.data.context", context)]
+    return [
+        DatasetInput(
+            Dataset(
+                each["path"],
+                each["digest"][:LONGEST_DIGEST],
+                "dvc",
+                json.dumps({"uri": each["path"]}),
+                profile=json.dumps({"bytes": each["size"], "files": each["files"]}),
+            ),
+            tags,
+        )
+        for each in data_sets
+    ]
 
 
 def _begin(client: Any, spool: Spool, entry: Mapping[str, Any], experiment: str) -> None:

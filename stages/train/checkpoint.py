@@ -104,9 +104,14 @@ class Checkpoint:
 
 
 def shaping(run: Callable[..., None], split: Split) -> list[str]:
-    """What shapes a training run beside its settings: the code, the foundation, and the recipes of the clips' parts."""
+    """What shapes a training run beside its settings: the code, the foundation, and the recipes of the clips' parts.
+
+    Every file of the foundation counts by its content: weights, configs, schedule, latent space.
+    """
     recipes = [str(folder(split).recipe()) for folder in (tracks_folder, draws_folder, latents_folder)]
-    return [*code_of(run).values(), content_hash(FOUNDATION / "weights.json"), *recipes]
+    files = sorted(path for path in FOUNDATION.rglob("*") if path.is_file())
+    base = [f"{path.relative_to(FOUNDATION).as_posix()} {content_hash(path)}" for path in files]
+    return [*code_of(run).values(), *base, *recipes]
 
 
 def training_key(

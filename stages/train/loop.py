@@ -39,9 +39,11 @@ WARMUP_SHARE = 0.05
 
 
 class Listener(Protocol):
-    """What receives losses and errors while a stage trains: an MLflow run, or nothing."""
+    """What receives losses, errors and pictures while a stage trains: an MLflow run, or nothing."""
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None: ...
+
+    def picture(self, pixels: np.ndarray, name: str, folder: str) -> None: ...
 
 
 def no_extra_loss() -> dict[str, Tensor]:
@@ -163,6 +165,8 @@ def _train(job: Job, foundation: Foundation, output: Path, run: Listener, stop: 
         if job.validation.items and (step % settings.validation.every == 0 or step == job.steps):
             validate(job, foundation, ema, progress, accelerator, rows)
             run.metrics({"motion_error": progress.errors[-1]["motion_error"]}, step)
+            if job.validation.shown is not None:
+                run.picture(job.validation.shown, f"{step:06d}", "validation")
         stopped = step < job.steps and stop.on_any_process(accelerator)
         if main and (saving.due(step) or stopped):
             checkpoint.save(progress.facts())

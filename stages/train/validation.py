@@ -25,12 +25,15 @@ from stages.data.curated import curated_clips
 from stages.params import Params, Split, TrainingParams
 from stages.train.items import EncodedClip, chosen_strokes, moves_as_one
 
+FRAMES_SHOWN = 8  # about so many of a video's frames are in its picture; more make the picture wider
+
 
 class Validation:
     """The first clips of a split's subset `validation`, each with its first sparse draw. No test clip is among them.
 
     `mode`: mode of the sampler, which decides the branches of guidance.
     `single_stroke_share`: share of the clips that get only the first stroke of the draw, if they move as one.
+    `shown`: frames (H, W, 3) uint8 side by side, of the first video that this process measured last.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Validation:
         self.split, self.frames, self.seed = split, params.video.frames, settings.seed
         self.single_stroke_share = single_stroke_share
         self.sampler_steps = settings.validation.sampler_steps
+        self.shown: np.ndarray | None = None
         self._clips = curated_clips(split, "validation")[: settings.validation.clips]
 
     @cached_property
@@ -109,6 +113,8 @@ class Validation:
                 foundation, network, switch, made, null, self.guidance, self.sampler_steps, accelerator.autocast
             )
             videos = to_uint8(foundation.decode(latents))
+            if start == 0:
+                self.shown = np.concatenate(list(videos[0, :: max(1, self.frames // FRAMES_SHOWN)]), 1)
             total += torch.tensor(
                 errors_of_videos(list(videos), [wanted for _, wanted in part], follow), dtype=torch.float64
             )

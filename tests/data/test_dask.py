@@ -67,7 +67,7 @@ def workers(scheduler, workspace):
 
 
 def on_dask(address):
-    return ComputeParams(backend="dask", workers=None, address=address, training_processes=None)
+    return ComputeParams(backend="dask", workers=None, address=address, training_processes=None, processes_per_gpu=1)
 
 
 def start(program, *arguments, cwd):

@@ -9,11 +9,11 @@ import pytest
 from models.video import decode
 from stages.params import ComputeParams
 from stages.run import compute
-from stages.run.compute import map_items
+from stages.run.compute import map_items, number_of_workers
 from tests.footage import ROOT
 
-PROCESSES = ComputeParams(backend="processes", workers=2, address=None, training_processes=None)
-SERIAL = ComputeParams(backend="serial", workers=None, address=None, training_processes=None)
+SERIAL = ComputeParams(backend="serial", workers=None, address=None, training_processes=None, processes_per_gpu=8)
+PROCESSES = SERIAL.model_copy(update={"backend": "processes", "workers": 2})
 
 
 def square(x):
@@ -59,6 +59,26 @@ def test_every_mode_gives_the_same():
     wanted = [(x, x * x) for x in range(20)]
     assert list(map_items(square, range(20), SERIAL, "t", crashed)) == wanted
     assert sorted(map_items(square, range(20), PROCESSES, "t", crashed)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "neural", "sharing", "expected"),
+    [
+        (None, 2, False, 1, 16),
+        (None, 2, True, 1, 2),
+        (None, 2, True, 4, 8),
+        (None, 2, True, 10, 16),
+        (32, 2, True, 1, 2),
+        (5, 2, True, 4, 5),
+        (None, 0, True, 4, 1),
+        (3, 0, True, 1, 3),
+    ],
+)
+def test_processes_share_gpus_only_where_they_may(workers, gpus, neural, sharing, expected, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    settings = SERIAL.model_copy(update={"workers": workers})
+    assert number_of_workers(settings, neural, sharing) == expected
 
 
 def test_no_item_no_work():

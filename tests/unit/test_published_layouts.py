@@ -120,6 +120,24 @@ def test_parts_of_two_architectures_are_refused(tmp_path):
         assemble_foundation(*(str(tmp_path / name) for name in ("base", "other", "sparsectrl")))
 
 
+NOT_FITTING = [  # the base for inpainting, a base of SD 2.1, PIA's adapter: they load one by one, and fail together
+    ("adapter", "motion_adapter", {"conv_in_channels": 9}, "foundation.motion_adapter: .*adapter: conv_in_channels 9"),
+    ("base/unet", "unet", {"in_channels": 9}, "foundation.base: .*base: in_channels 9, expected 4.*inpainting"),
+    ("base/unet", "unet", {"cross_attention_dim": 128}, "image_controlnet: .* cross_attention_dim 64, .* is 128"),
+]
+
+
+def test_published_parts_that_do_not_fit_are_refused(tmp_path):
+    published.write_base(tmp_path / "base")
+    published.write(tmp_path / "adapter", "motion_adapter")
+    published.write(tmp_path / "sparsectrl", "sparsectrl")
+    for folder, part, changed, message in NOT_FITTING:
+        published.write(tmp_path / folder, part, **changed)
+        with pytest.raises(CheckpointError, match=message):
+            assemble_foundation(*(str(tmp_path / name) for name in ("base", "adapter", "sparsectrl")))
+        published.write(tmp_path / folder, part)
+
+
 WRAPPED = {
     "bare": lambda state: state,
     "state_dict": lambda state: {"state_dict": state, "global_step": 3, "epoch": 1},
@@ -293,6 +311,12 @@ def test_blip2_captions_from_the_published_layout_and_from_the_one_before_image_
     images = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), np.uint8)
     captions = [load_estimator("captions", "blip2", model=str(tmp_path / name))(images) for name in ("now", "before")]
     assert captions[0] == captions[1] and len(captions[0]) == 2 and all(captions[0])
+
+
+def test_another_model_of_the_blip_family_is_not_filled_with_random_numbers(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(published.BLIP2 | {"model_type": "instructblip"}))
+    with pytest.raises(EstimatorUnavailable, match="model_type instructblip, not blip-2"):
+        load_estimator("captions", "blip2", model=str(tmp_path))
 
 
 def test_a_folder_that_is_no_blip2_is_named(tmp_path):

@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
@@ -15,9 +17,14 @@ from stages.params import Params, load_params
 from stages.run.mlflow_runs import stage_run, weights_hash
 from stages.run.mlflow_store import connect, newest_run
 from stages.run.spool import Spool, flatten
+from stages.run.system_metrics import system_metrics
 from stages.run.timing import TIMING_FILE, timed
 
 ROOT = Path(__file__).parents[2]
+LOCK = f"""
+stages:
+  clips@camera: {{outs: [{{path: data/clips/camera, md5: {"0" * 32}.dir, size: 4567, nfiles: 12}}]}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +52,14 @@ def test_a_run_has_its_parameters_curve_files_and_tags(params):
     Path("weights").mkdir()
     Path("weights/a.safetensors").write_bytes(b"1")
     Path("picture.txt").write_text("a picture")
-    Path("dvc.lock").write_text("schema: '2.0'")
+    Path("dvc.yaml").write_text("stages: {camera_lora: {deps: [data/clips/camera, data/tracks/camera, models/lora]}}")
+    Path("dvc.lock").write_text(LOCK)
 
     with stage_run("camera_lora", params) as run:
         for step in range(3):
             run.metrics({"loss": 1 / (step + 1)}, step)
         run.artifact("picture.txt", "pictures")
+        run.picture(np.zeros((4, 6, 3), np.uint8), "000003", "validation")
         run.weights("weights")
 
     logged = run_of(run.run_id)
@@ -61,6 +70,28 @@ def test_a_run_has_its_parameters_curve_files_and_tags(params):
     assert logged.data.tags["weights.weights"] == weights_hash("weights")
     assert len(logged.data.tags["dvc_lock"]) == 64
     assert "git_commit" in logged.data.tags
+    [picture] = MlflowClient().list_artifacts(run.run_id, "validation")
+    assert picture.path == "validation/000003.png"
+    [read] = logged.inputs.dataset_inputs
+    assert (read.dataset.name, read.dataset.digest) == ("data/clips/camera", f"{'0' * 32}.dir")
+    assert json.loads(read.dataset.profile) == {"bytes": 4567, "files": 12}
+    assert [(tag.key, tag.value) for tag in read.tags] == [("mlflow.data.context", "camera_lora")]
+
+
+def test_the_load_of_the_machine_is_measured_while_a_stage_runs_and_no_longer():
+    rows: list[dict] = []
+    measured = threading.Event()
+
+    def log(values, number):
+        rows.append({"number": number, **values})
+        measured.set()
+
+    with system_metrics(log, 1e-3):
+        assert measured.wait(60)
+    assert "system" not in {thread.name for thread in threading.enumerate()}
+    assert rows[0]["number"] == 0 and rows[0]["system/system_memory_usage_megabytes"] > 0
+    with system_metrics(log, None):
+        assert "system" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_stages_of_one_pipeline_have_one_parent(params):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -21,9 +22,11 @@ from models.networks.gradient_checkpointing import checkpoint_blocks
 from models.sampling.adapters import use_lora
 from models.sampling.branches import Guidance
 from models.sampling.guided_training import sample_with_guidance
-from stages import motion_controlnet
+from stages import camera_lora, motion_controlnet
+from stages.data.paths import FOUNDATION
 from stages.params import ParamsError, load_params
 from stages.train import items, launch
+from stages.train.checkpoint import shaping, training_key
 from stages.train.items import EncodedClip, TrainingItems
 from stages.train.launch import adopt, launch_command, training_processes
 from stages.train.loop import division, train, with_dropped_captions
@@ -44,6 +47,30 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 @pytest.fixture
 def foundation():
     return tiny.pipeline().foundation
+
+
+class Whole(NamedTuple):
+    """What an uninterrupted run of one process left: its weights, and the text of its curves."""
+
+    weights: dict[str, torch.Tensor]
+    loss: str
+    validation: str
+
+    @property
+    def losses(self) -> list[float]:
+        return [float(row["loss"]) for row in csv.DictReader(self.loss.splitlines())]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Whole:
+    made_on = tiny.pipeline().foundation
+    job = make_job(made_on)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("whole"))
+        train(job, made_on, Path("out"), Listener())
+        texts = [Path("out", name).read_text() for name in ("loss.csv", "validation.csv")]
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Whole(weights(job.network), *texts)
 
 
 def curve(path: Path) -> list[dict[str, str]]:
@@ -67,29 +94,19 @@ def test_only_the_trained_weights_change_by_a_bit(foundation):
     assert [row["step"] for row in curve(Path("out/loss.csv"))] == ["1", "2", "3", "4"]
 
 
-@pytest.mark.parametrize("micro_batch_size", [2, 1])
-def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(foundation, micro_batch_size):
-    settings = {"micro_batch_size": micro_batch_size}
-    whole = make_job(foundation, **settings)
-    train(whole, foundation, Path("whole"), Listener())
-
-    interrupted = make_job(foundation, fail_at=7, **settings)  # in step 4, after the checkpoint of step 2
+def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(foundation, whole):
     with pytest.raises(KeyboardInterrupt):
-        train(interrupted, foundation, Path("halves"), Listener())
+        train(make_job(foundation, fail_at=7), foundation, Path("halves"), Listener())  # step 4, after a checkpoint
     assert list(Path("checkpoints/camera_lora").iterdir())
-    resumed = make_job(foundation, **settings)
+    resumed = make_job(foundation)
     train(resumed, foundation, Path("halves"), Listener())
-
-    expected = weights(whole.network)
-    assert all(torch.equal(value, expected[key]) for key, value in resumed.network.state_dict().items())
-    for name in ("loss.csv", "validation.csv"):
-        assert Path("whole", name).read_text() == Path("halves", name).read_text()
+    assert is_same(resumed, whole)
+    assert Path("halves/loss.csv").read_text() == whole.loss
+    assert Path("halves/validation.csv").read_text() == whole.validation
     assert not Path("checkpoints/camera_lora").exists()
 
 
-def test_a_run_that_got_sigterm_keeps_its_step_and_goes_on_from_it(foundation):
-    whole = make_job(foundation, checkpoint_every=100)
-    train(whole, foundation, Path("whole"), Listener())
+def test_a_run_that_got_sigterm_keeps_its_step_and_goes_on_from_it(foundation, whole):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(TrainingStopped, match="after step 2 of 4"):
         train(make_job(foundation, checkpoint_every=100, stop_at=4), foundation, Path("halves"), Listener())
@@ -98,8 +115,7 @@ def test_a_run_that_got_sigterm_keeps_its_step_and_goes_on_from_it(foundation):
     resumed = make_job(foundation, checkpoint_every=100)
     train(resumed, foundation, Path("halves"), listener)
     assert min(step for step, _ in listener.heard) == 3
-    expected = weights(whole.network)
-    assert all(torch.equal(value, expected[key]) for key, value in resumed.network.state_dict().items())
+    assert is_same(resumed, whole)
 
 
 @pytest.mark.parametrize(("minutes", "steps_left"), [(None, 4), (1e-9, 2)])
@@ -149,12 +165,30 @@ def test_the_best_weights_outlive_an_interruption(foundation):
     assert all(torch.equal(value, expected[key]) for key, value in resumed.network.state_dict().items())
 
 
-def test_a_checkpoint_of_other_settings_is_not_taken(foundation):
+def test_a_run_that_was_killed_does_not_go_on_with_another_base(foundation):
+    foundation.save(FOUNDATION)
+    (FOUNDATION / "weights.json").write_text("{}")
+    killed = make_job(foundation, fail_at=7)
+    killed.shaped_by = shaping(camera_lora.run, "camera")
     with pytest.raises(KeyboardInterrupt):
-        train(make_job(foundation, fail_at=6), foundation, Path("out"), Listener())
+        train(killed, foundation, Path("out"), Listener())
+    assert shaping(camera_lora.run, "camera") == killed.shaped_by
+    found = [killed.shaped_by]
+    for name in ("scheduler/scheduler_config.json", "unet/diffusion_pytorch_model.safetensors"):
+        with (FOUNDATION / name).open("ab") as file:
+            file.write(b" ")
+        found.append(shaping(camera_lora.run, "camera"))
+        assert found.count(found[-1]) == 1
+    again = make_job(foundation)
+    again.shaped_by = found[-1]
     listener = Listener()
-    train(make_job(foundation, checkpoint_every=3), foundation, Path("out"), listener)
+    train(again, foundation, Path("out"), listener)
     assert min(step for step, _ in listener.heard) == 1
+
+
+def test_a_checkpoint_of_other_settings_is_not_taken(foundation):
+    job, other = make_job(foundation), make_job(foundation, checkpoint_every=3)
+    assert len({training_key(each.settings, STEPS, each.network, each.items, ()) for each in (job, other)}) == 2
 
 
 def test_the_weights_that_move_clips_best_are_kept_whenever_they_were(foundation):
@@ -268,44 +302,51 @@ def test_without_validation_clips_the_last_moving_average_is_kept(foundation):
     assert curve(Path("out/validation.csv")) == []
 
 
-def test_several_passes_make_the_step_of_one(foundation):
-    jobs = {size: make_job(foundation, micro_batch_size=size) for size in (2, 1)}
-    losses = {}
-    for size, job in jobs.items():
-        train(job, foundation, Path("out"), Listener())
-        losses[size] = [float(row["loss"]) for row in curve(Path("out/loss.csv"))]
-    assert losses[1] == pytest.approx(losses[2], rel=1e-4)
-    for one, two in zip(jobs[2].parameters, jobs[1].parameters, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-3, atol=2e-5)
+def test_several_passes_make_the_step_of_one_also_in_a_run_that_goes_on(foundation, whole):
+    with pytest.raises(KeyboardInterrupt):
+        train(make_job(foundation, fail_at=7, micro_batch_size=1), foundation, Path("out"), Listener())
+    job = make_job(foundation, micro_batch_size=1)
+    listener = Listener()
+    train(job, foundation, Path("out"), listener)
+    assert min(step for step, _ in listener.heard) == 3
+    assert [float(row["loss"]) for row in curve(Path("out/loss.csv"))] == pytest.approx(whole.losses, rel=1e-4)
+    for key, value in job.network.state_dict().items():
+        torch.testing.assert_close(value, whole.weights[key], rtol=1e-3, atol=2e-5)
 
 
-def test_two_processes_make_the_weights_of_one(foundation):
-    command = launch_command("camera_lora", 2)
-    subprocess.run([*command[: command.index("-m", 2)], "-m", "tests.unit.tiny_training"], check=True, cwd=ROOT,
-                   env=environment(Path.cwd()))  # fmt: skip
-    made = load_file("together/weights.safetensors")
-
-    alone = make_job(foundation)
-    train(alone, foundation, Path("alone"), Listener())
-    expected = weights(alone.network)
-    assert made.keys() == expected.keys()
-    for key, value in made.items():
-        torch.testing.assert_close(value, expected[key], rtol=1e-3, atol=2e-5)
-    pairs = zip(curve(Path("together/loss.csv")), curve(Path("alone/loss.csv")), strict=True)
-    assert all(float(two["loss"]) == pytest.approx(float(one["loss"]), rel=1e-4) for two, one in pairs)
-    assert [(row["step"], float(row["motion_error"])) for row in curve(Path("together/validation.csv"))] == [(
-        "4", pytest.approx(1.5))]  # fmt: skip
+ACCELERATE = "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --main_process_port 0"
+ACCELERATE += " --mixed_precision no --dynamo_backend no"
 
 
-def test_training_in_bf16_comes_near_full_precision_and_leaves_full_weights(foundation):
-    exact = make_job(foundation)
-    train(exact, foundation, Path("exact"), Listener())
-    AcceleratorState._reset_state(reset_partial_state=True)
+def test_two_processes_of_either_launcher_make_the_weights_of_one(whole):
+    torchrun = launch_command("camera_lora", 2)
+    launchers = {
+        "torchrun": torchrun[: torchrun.index("-m", 2)],
+        "accelerate": [sys.executable, "-m", *ACCELERATE.split()],
+    }
+    started = []
+    for name, launcher in launchers.items():
+        Path(name).mkdir()
+        command = [*launcher, "-m", "tests.unit.tiny_training"]
+        started.append(subprocess.Popen(command, cwd=ROOT, env=environment(Path.cwd() / name)))
+    assert [process.wait() for process in started] == [0, 0]
+    for name in launchers:
+        made = load_file(f"{name}/together/weights.safetensors")
+        assert made.keys() == whole.weights.keys()
+        for key, value in made.items():
+            torch.testing.assert_close(value, whole.weights[key], rtol=1e-3, atol=2e-5)
+        losses = [float(row["loss"]) for row in curve(Path(f"{name}/together/loss.csv"))]
+        assert losses == pytest.approx(whole.losses, rel=1e-4)
+        [row] = curve(Path(f"{name}/together/validation.csv"))
+        assert (row["step"], float(row["motion_error"])) == ("4", pytest.approx(1.5))
+
+
+def test_training_in_bf16_comes_near_full_precision_and_leaves_full_weights(foundation, whole):
     rounded = make_job(foundation, mixed_precision="bf16")
     train(rounded, foundation, Path("rounded"), Listener())
     assert {parameter.dtype for parameter in rounded.parameters} == {torch.float32}
-    losses = [[float(row["loss"]) for row in curve(Path(name, "loss.csv"))] for name in ("exact", "rounded")]
-    assert losses[1] == pytest.approx(losses[0], rel=0.05) and losses[0] != losses[1]
+    losses = [float(row["loss"]) for row in curve(Path("rounded/loss.csv"))]
+    assert losses == pytest.approx(whole.losses, rel=0.05) and losses != whole.losses
 
 
 def test_checkpointing_makes_the_same_gradients_from_less_memory():
@@ -333,13 +374,10 @@ def test_checkpointing_makes_the_same_gradients_from_less_memory():
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-def test_checkpointed_training_is_training(foundation):
-    plain = make_job(foundation)
-    train(plain, foundation, Path("plain"), Listener())
+def test_checkpointed_training_is_training(foundation, whole):
     frugal = make_job(foundation, gradient_checkpointing=True)
     train(frugal, foundation, Path("frugal"), Listener())
-    expected = weights(plain.network)
-    assert all(torch.equal(value, expected[key]) for key, value in frugal.network.state_dict().items())
+    assert is_same(frugal, whole)
 
 
 @pytest.mark.parametrize(
@@ -375,6 +413,11 @@ def test_strokes_are_dense_then_sparse_with_a_mixture_between():
     assert 10 < sparse[1] < 40 < 60 < sparse[2] < 90
     abrupt = settings.model_copy(update={"sparse_warmup_steps": 0})
     assert [motion_controlnet.stroke_kind_by_step(2 * step, abrupt) for step in (99, 100)] == ["dense", "sparse"]
+
+
+def is_same(job, whole: Whole) -> bool:
+    """Whether all weights of the job's network are those of the uninterrupted run, bit for bit."""
+    return all(torch.equal(value, whole.weights[key]) for key, value in job.network.state_dict().items())
 
 
 def is_equal(some, others) -> bool:
