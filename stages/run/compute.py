@@ -50,6 +50,7 @@ class Work(Generic[Item, Result]):
     compute: ComputeParams
     crashed: Callable[[Item], Result]
     neural: bool
+    sharing: int
 
 
 def map_items(
@@ -59,6 +60,7 @@ def map_items(
     title: str,
     crashed: Callable[[Item], Result],
     one_per_accelerator: bool = False,
+    sharing: int = 1,
 ) -> Iterator[Result]:
     """Yield `function(item)` for every item, in order of completion, with a progress bar.
 
@@ -66,6 +68,8 @@ def map_items(
         crashed: makes the result of an item that kills its worker process (a decoder that crashes or hangs, no memory).
         one_per_accelerator: for neural estimators. If `compute.workers` is null, there is one process for each GPU (or
             a single one without a GPU) instead of one for each core. On Dask, only workers with a GPU get items.
+        sharing: processes that share a GPU then, at most, and no more in all than there are cores. It is for items that
+            are mostly decoding and encoding, which cores do, so that the GPU does not wait for one core.
 
     Raises:
         ParamsError: Dask cannot be had: not installed, no scheduler at `compute.address` or no more, no worker of the
@@ -75,7 +79,7 @@ def map_items(
     if not items:
         return
     start = time.monotonic()
-    work = Work(function, items, compute, crashed, one_per_accelerator)
+    work = Work(function, items, compute, crashed, one_per_accelerator, sharing)
     results = {"serial": _serial, "processes": _processes, "dask": _dask}[compute.backend](work)
     yield from tqdm(results, total=len(items), desc=title, unit="item", disable=None)
     note_throughput(title, len(items), time.monotonic() - start)
@@ -102,7 +106,7 @@ def _serial(work: Work[Item, Result]) -> Iterator[Result]:
 
 
 def _processes(work: Work[Item, Result]) -> Iterator[Result]:
-    workers = min(len(work.items), work.compute.workers or _default_workers(work.neural))
+    workers = min(len(work.items), work.compute.workers or _default_workers(work.neural, work.sharing))
     pool = partial(_pool, work.function, work.neural)
     left = list(work.items)
     while left:
@@ -237,12 +241,14 @@ def _guarded(function: Callable[[Item], Result], item: Item) -> Result:
     return function(item)
 
 
-def _default_workers(one_per_accelerator: bool) -> int:
+def _default_workers(one_per_accelerator: bool, sharing: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not one_per_accelerator:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cores
     import torch
 
-    return max(1, torch.cuda.device_count())
+    accelerators = torch.cuda.device_count()
+    return max(1, accelerators, min(cores, accelerators * sharing))
 
 
 def _start_worker(workers: int, neural: bool, counter: Any) -> None:

@@ -9,10 +9,11 @@ import pytest
 from models.video import decode
 from stages.params import ComputeParams
 from stages.run import compute
-from stages.run.compute import map_items
+from stages.run.compute import Done, map_items
 from tests.footage import ROOT
 
 PROCESSES = ComputeParams(backend="processes", workers=2, address=None, training_processes=None)
+NO_NUMBER = ComputeParams(backend="processes", workers=None, address=None, training_processes=None)
 SERIAL = ComputeParams(backend="serial", workers=None, address=None, training_processes=None)
 
 
@@ -102,6 +103,20 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path):
 def test_a_decoder_that_hangs_costs_only_its_item():
     results = dict(map_items(hang_at_three, range(6), PROCESSES, "t", crashed))
     assert results == {x: "crashed" if x == 3 else "done" for x in range(6)}
+
+
+@pytest.mark.parametrize(
+    ("accelerators", "sharing", "workers"), [(0, 8, 1), (1, 1, 1), (1, 8, 8), (4, 1, 4), (4, 8, 16), (32, 8, 32)]
+)
+def test_processes_share_a_gpu_while_there_are_cores(monkeypatch, accelerators, sharing, workers):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(16))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: accelerators)
+    asked = []
+    monkeypatch.setattr(
+        compute, "_pool", lambda function, neural, items, count: asked.append(count) or map(Done, items)
+    )
+    assert len(list(map_items(square, range(99), NO_NUMBER, "t", crashed, True, sharing))) == 99
+    assert asked == [workers]
 
 
 def read_pids(folder):
