@@ -12,13 +12,19 @@ from models.estimators import load_estimator
 from stages.data.footage import read_clip
 from stages.data.items import model_by_content, recipe, remove_leftovers
 from stages.data.paths import captions_file, clip_videos
-from stages.data.tables import CAPTIONS, read_clips, read_manifest, read_table, recipe_of_table, write_table
+from stages.data.tables import (
+    CAPTIONS,
+    SaveNow,
+    read_clips,
+    read_manifest,
+    read_table,
+    recipe_of_table,
+    write_table,
+)
 from stages.params import CaptionsParams, Params, Split
 from stages.run.code import code_of
 from stages.run.command import run_stage
 from stages.run.compute import map_items
-
-SAVE_EVERY = 50
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,10 @@ def run(split: Split, params: Params) -> None:
         videos = clip_videos(split)
         items = [CaptionJob(i, videos.path(i), settings) for i in without if i not in described]
         results = map_items(describe, items, params.compute, f"captions@{split}", _crashed, one_per_accelerator=True)
-        for count, row in enumerate(results, start=1):
+        save = SaveNow(least=50)
+        for row in results:
             rows[row["clip_id"]] = row
-            if count % SAVE_EVERY == 0:
+            if save(len(rows)):
                 _write(path, rows, made_by)
     _write(path, rows, made_by)
 

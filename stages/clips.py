@@ -8,10 +8,10 @@ clip's frames. Which clips are kept depends on the whole split and on thresholds
 videos or thresholds change, no clip is made again.
 """
 
-import json
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,17 +20,18 @@ import pandas as pd
 
 from models.curation import clip, poses
 from models.curation.clip import ClipSettings, Scenes
-from models.curation.outcome import Clip, Dropped, Facts, Step
+from models.curation.outcome import Clip, Dropped, Facts
 from models.curation.selection import Reasons, Rules, Source, class_of, select
 from models.curation.shared_footage import Shared, deciding_contents, find_shared
 from models.curation.subset import subset_of
 from models.estimators import load_estimator
 from models.video import write
 from stages.data.arrays import write_poses
-from stages.data.items import by_content, item_id, recipe, write_atomically
-from stages.data.paths import clip_videos, clips_folder, measures_folder, poses_folder, shared_file, videos_folder
-from stages.data.shards import ShardedItems, read_item
-from stages.data.tables import CLIPS, SHARED, read_manifest, write_table
+from stages.data.items import by_content, content_hash, item_id, recipe, write_atomically
+from stages.data.measures import MeasuredClip, read_measures, write_measures
+from stages.data.paths import clip_videos, clips_folder, measures_folder, poses_folder, shared_file
+from stages.data.shards import ShardedItems, as_file, is_there, read_item
+from stages.data.tables import CLIPS, SHARED, ContractError, read_manifest, write_table
 from stages.params import ClipsParams, Params, Split
 from stages.run.code import code_of
 from stages.run.command import run_stage
@@ -65,43 +66,35 @@ class Folders(NamedTuple):
     measured: ShardedItems
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One entry of a video's file: what was measured, and, if there is no clip, the step that gave it up and why."""
-
-    clip_id: str
-    facts: Facts
-    dropped: tuple[Step, str] | None
-
-
 def run(split: Split, params: Params) -> None:
     folder, manifest = clips_folder(split), read_manifest(split)
     folders = Folders(clip_videos(split), poses_folder(split), measures_folder(split))
     videos, posed, measured = folders
     made_by = _recipe(params)
     manifest["item"] = [
-        item_id(made_by, row.content or row.video, row.start, row.end, row.poses) for row in _rows(manifest)
+        item_id(made_by, row.content or row.video, row.start, row.end, row.poses and Path(row.poses).stem)
+        for row in _rows(manifest)
     ]
     items = {row.item: _job(row, split, params, folders) for row in _rows(manifest) if row.file}
     _remove_older_layout(folder)
-    unmeasured = set(measured.prepare(items, made_by))
-    found = {item: _read(measured, item) for item in items if item not in unmeasured}
-    made_before = [entry.clip_id for of_video in found.values() for entry in of_video if not entry.dropped]
+    measured.prepare(items, made_by)
+    known = read_measures(measured, items)
+    made_before = [entry.clip_id for of_video in known.values() for entry in of_video if not entry.dropped]
     lost = {*videos.prepare(made_before, made_by)}
     lost_poses = {*posed.prepare(made_before, made_by)}
     missing = [
         item
         for item, job in items.items()
-        if item in unmeasured
-        or any(e.clip_id in lost or (job.poses and e.clip_id in lost_poses) for e in found[item] if not e.dropped)
+        if item not in known
+        or any(e.clip_id in lost or (job.poses and e.clip_id in lost_poses) for e in known[item] if not e.dropped)
     ]
     neural, sharing = params.is_neural("flow"), params.compute.processes_per_gpu  # most of the work is the CPU's
-    jobs = [items[i] for i in missing]
-    for _ in map_items(make_clips, jobs, params.compute, f"clips@{split}", _crashed, neural, sharing):
-        pass
-
-    again = set(missing)
-    found = {item: _read(measured, item) if item in again else found[item] for item in items}
+    jobs = [items[item] for item in missing]
+    _check_sources([job.file for job in jobs], split)
+    failed = dict(map_items(make_clips, jobs, params.compute, f"clips@{split}", _crashed, neural, sharing))
+    known |= read_measures(measured, missing)
+    known |= {item: [MeasuredClip(item, Facts(), ("decode", reason))] for item, reason in failed.items() if reason}
+    found = {item: known[item] for item in items}
     entries = {entry.clip_id: entry for of_video in found.values() for entry in of_video}
     made = {clip_id: entry.facts for clip_id, entry in entries.items() if not entry.dropped}
     reasons: Reasons = {clip_id: entry.dropped for clip_id, entry in entries.items() if entry.dropped}
@@ -126,8 +119,8 @@ def _job(row: Any, split: Split, params: Params, folders: Folders) -> ClipJob:
     return ClipJob(
         row.item,
         row.content,
-        videos_folder(split) / row.file,
-        videos_folder(split) / row.poses if row.poses else None,
+        Path(row.file),
+        Path(row.poses) if row.poses else None,
         None if row.start is None else (row.start, row.end),
         folders,
         _settings(params),
@@ -141,11 +134,25 @@ def _job(row: Any, split: Split, params: Params, folders: Folders) -> ClipJob:
     )
 
 
-def make_clips(item: ClipJob) -> None:
-    """Write a video's clips and their poses, if there are any, then what was measured: it says that all are whole."""
-    seed = [item.seed, int(item.content[:16], 16)]
+def make_clips(item: ClipJob) -> tuple[str, str]:
+    """Write a video's clips and their poses, if there are any, then what was measured: it says that all are whole.
+
+    Returns:
+        The item's name, and why nothing was measured, "" if it was. What was not measured is tried again.
+    """
+    try:
+        with as_file(item.file, item.folders.videos.folder) as file:
+            if content_hash(file) != item.content:
+                return item.item, "it changed after collect had read it; run collect again"
+            return _make(item, file)
+    except FileNotFoundError:
+        return item.item, "it was removed after collect had read it; run collect again"
+
+
+def _make(item: ClipJob, file: Path) -> tuple[str, str]:
+    seed = _seed(item)
     results = clip.curate_scenes(
-        item.file,
+        file,
         item.settings,
         load_estimator("cuts", item.cuts),
         load_estimator("flow", item.flow, **item.flow_options),
@@ -159,41 +166,37 @@ def make_clips(item: ClipJob) -> None:
         clip_id = item.item if item.scenes == "longest" else item_id(item.item, result.facts.scene_start)
         named[clip_id] = result
         if isinstance(result, Clip):
-            write_atomically(item.folders.videos.path(clip_id), write.encode_mp4(result.frames, result.fps or item.fps))
+            data = write.encode_mp4(result.frames, result.fps or item.fps)
+            write_atomically(item.folders.videos.path(clip_id), data, lasting=False)
             if item.poses:
-                _, path = poses.parse_camera_file(item.poses.read_text(encoding="utf-8"))
+                _, path = poses.parse_camera_file(read_item(item.poses).decode())
                 write_poses(item.folders.posed.path(clip_id), *poses.poses_at(path, result.times, result.view))
-    _write_measured(item, named)
+    write_measures(
+        item.folders.measured.path(item.item),
+        [
+            MeasuredClip(clip_id, result.facts, (result.step, result.reason) if isinstance(result, Dropped) else None)
+            for clip_id, result in named.items()
+        ],
+    )
+    return item.item, ""
 
 
-def _crashed(item: ClipJob) -> None:
-    reason = "reading it crashed or hung the decoder, or needed too much memory"
-    _write_measured(item, {item.item: Dropped("decode", reason, Facts())})
+def _seed(item: ClipJob) -> list[int]:
+    """Another one for each part of a file that the source names, so that parts of one film differ in their draws."""
+    seed = [item.seed, int(item.content[:16], 16)]
+    if item.span is None:
+        return seed
+    return [*seed, int.from_bytes(hashlib.sha256(repr(item.span).encode()).digest()[:8], "big")]
 
 
-def _write_measured(item: ClipJob, results: Mapping[str, Clip | Dropped]) -> None:
-    entries = [
-        {"clip_id": clip_id, "facts": asdict(result.facts)}
-        | ({"step": result.step, "reason": result.reason} if isinstance(result, Dropped) else {})
-        for clip_id, result in results.items()
-    ]
-    write_atomically(item.folders.measured.path(item.item), (json.dumps(entries) + "\n").encode())
-
-
-def _read(measured: ShardedItems, item: str) -> list[Entry]:
-    return [
-        Entry(
-            entry["clip_id"],
-            Facts(**entry["facts"]),
-            (entry["step"], entry["reason"]) if "reason" in entry else None,
-        )
-        for entry in json.loads(read_item(measured.path(item)))
-    ]
+def _crashed(item: ClipJob) -> tuple[str, str]:
+    """Nothing is written: perhaps memory was short this time. The video is dropped from this table and tried again."""
+    return item.item, "reading it crashed or hung the decoder, or needed too much memory; the next run tries again"
 
 
 def _table(
     manifest: pd.DataFrame,
-    found: dict[str, list[Entry]],
+    found: dict[str, list[MeasuredClip]],
     reasons: Reasons,
     rules: Rules,
     settings: ClipsParams,
@@ -203,13 +206,13 @@ def _table(
     rows: list[dict[str, Any]] = []
     first_with: dict[str, str] = {}
     for row in _rows(manifest):
-        for entry in found.get(row.item) or [Entry(row.item, Facts(), None)]:
+        for entry in found.get(row.item) or [MeasuredClip(row.item, Facts())]:
             step, reason = reasons.get(entry.clip_id, (None, "")) if row.file else ("collect", row.reason)
             if not reason and entry.clip_id in first_with:
                 step, reason = "duplicate", f"same content as {first_with[entry.clip_id]}"
             first_with.setdefault(entry.clip_id, row.video)
-            measures = asdict(entry.facts)
-            del measures["signature"], measures["footage"]
+            hidden = ("signature", "footage")
+            measures = {name: value for name, value in vars(entry.facts).items() if name not in hidden}
             measured = entry.facts.motion_score is not None
             rows.append(
                 measures
@@ -224,7 +227,7 @@ def _subset(content: str, settings: ClipsParams) -> str:
     return subset_of(content, settings.held_out, settings.validation)
 
 
-def _shared_footage(manifest: pd.DataFrame, found: dict[str, list[Entry]]) -> list[Shared]:
+def _shared_footage(manifest: pd.DataFrame, found: dict[str, list[MeasuredClip]]) -> list[Shared]:
     """Pairs of videos of different contents, named by their contents, that share footage."""
     prints: dict[str, str] = {}
     for row in _rows(manifest):
@@ -239,6 +242,15 @@ def _table_of_shared(pairs: list[Shared], manifest: pd.DataFrame, rows: list[dic
     subsets = {row["video"]: row["subset"] for row in rows}
     named = [pair._replace(video=videos[pair.video], other=videos[pair.other]) for pair in pairs]
     return [pair._asdict() | {"subset": subsets[pair.video]} for pair in sorted(named)]
+
+
+def _check_sources(files: list[Path], split: Split) -> None:
+    """Raises ContractError if videos are gone: a disk that is not mounted must not empty the data set."""
+    if gone := [file for file in files if not is_there(file)]:
+        raise ContractError(
+            f"{gone[0]}: no such file, though collect found it; {len(gone)} videos are missing: bring them back, "
+            f"or run python -m stages.collect --split {split}"
+        )
 
 
 def _settings(params: Params) -> ClipSettings:

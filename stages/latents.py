@@ -6,6 +6,7 @@ Clips are spread over GPUs and machines as `params.compute` says.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from stages.data.curated import CuratedClip, curated_clips
 from stages.data.footage import read_clip
 from stages.data.items import content_hash, recipe, write_atomically
 from stages.data.paths import FOUNDATION, latents_folder
-from stages.data.shards import read_item
+from stages.data.shards import ShardedItems, read_item
 from stages.data.tables import ContractError
 from stages.params import LatentsParams, Params, Split
 from stages.run.code import code_of
@@ -44,7 +45,8 @@ def run(split: Split, params: Params) -> None:
     folder, weights = latents_folder(split), content_hash(FOUNDATION / "weights.json")
     clips = {clip.clip_id: clip for clip in curated_clips(split)}
     folder.prepare(sorted(clips), recipe(code_of(encode_clip), weights=weights, precision=params.latents.precision))
-    missing = [clip for clip_id, clip in clips.items() if not _is_encoded(folder.path(clip_id), clip.caption)]
+    encoded = _captions_of(folder, clips)
+    missing = [clip for clip_id, clip in clips.items() if encoded.get(clip_id) != clip.caption]
     jobs = [LatentJob(clip, folder.path(clip.clip_id), params.latents, weights) for clip in missing]
     for _ in map_items(write_latents, jobs, params.compute, f"latents@{split}", _crashed, one_per_accelerator=True):
         pass
@@ -55,7 +57,7 @@ def write_latents(job: LatentJob) -> None:
     """Encode a clip with this process's foundation and write its file."""
     device = best_device()
     encoders = _encoders(job.weights, device, frozen_dtype(job.settings.precision, device))
-    write_atomically(job.file, encode_clip(job.clip, encoders, job.settings.batch_size))
+    write_atomically(job.file, encode_clip(job.clip, encoders, job.settings.batch_size), lasting=False)
 
 
 def encode_clip(clip: CuratedClip, encoders: Encoders, batch_size: int) -> bytes:
@@ -80,15 +82,14 @@ def _crashed(job: LatentJob) -> None:
     )
 
 
-def _is_encoded(path: Path, caption: str) -> bool:
-    """Whether the clip is encoded with this caption. Only the header of its file is read."""
-    try:
-        head = read_item(path, HEAD)
+def _captions_of(folder: ShardedItems, clips: Iterable[str]) -> dict[str, str]:
+    """The caption that each clip was encoded with, by clip. Only the headers of their files are read."""
+    captions = {}
+    for clip_id, head in folder.read(clips, HEAD):
         length = 8 + int.from_bytes(head[:8], "little")
-        header = json.loads((head if length <= len(head) else read_item(path, length))[8:length])
-    except FileNotFoundError:
-        return False
-    return header.get("__metadata__", {}).get("caption") == caption
+        header = json.loads((head if length <= len(head) else read_item(folder.path(clip_id), length))[8:length])
+        captions[clip_id] = header["__metadata__"]["caption"]
+    return captions
 
 
 if __name__ == "__main__":

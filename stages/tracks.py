@@ -7,7 +7,7 @@ what was measured, so another limit tracks no clip again.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,11 @@ from stages.data.arrays import write_tracks
 from stages.data.footage import read_clip
 from stages.data.items import by_content, recipe
 from stages.data.paths import clip_videos, tracks_file, tracks_folder
-from stages.data.tables import TRACKS, read_clips, read_table, recipe_of_table, write_table
+from stages.data.tables import TRACKS, SaveNow, read_clips, read_table, recipe_of_table, write_table
 from stages.params import Params, Split
 from stages.run.code import code_of
 from stages.run.command import run_stage
 from stages.run.compute import map_items
-
-SAVE_EVERY = 500  # clips; between two writings of the table; more, more lost by a stop
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,10 @@ def run(split: Split, params: Params) -> None:
     limits = _limits(split, params)
     neural = params.is_neural("tracks")
     results = map_items(track_clip, items, params.compute, f"tracks@{split}", _crashed, neural)
-    for count, (clip_id, facts) in enumerate(results, start=1):
+    save = SaveNow(least=500)
+    for clip_id, facts in results:
         measured[clip_id] = facts
-        if count % SAVE_EVERY == 0:
+        if save(len(measured)):
             _write(tracks_file(split), measured, limits, made_by)
     _write(tracks_file(split), measured, limits, made_by)
     folder.pack(kept)
@@ -102,7 +101,7 @@ def _write(path: Path, measured: Mapping[str, TrackFacts], limits: TrackLimits, 
     for clip_id, facts in sorted(measured.items()):
         reason = why_unusable(facts, limits)
         status = "dropped" if reason else "kept"
-        rows.append({"clip_id": clip_id, "status": status, "reason": reason} | asdict(facts))
+        rows.append({"clip_id": clip_id, "status": status, "reason": reason} | vars(facts))
     write_table(path, rows, TRACKS, made_by)
 
 

@@ -36,7 +36,7 @@ _MODULES: dict[Kind, dict[str, str]] = {
 
 
 NEURAL = {"raft", "cotracker", "blip2"}  # estimators that want a GPU
-SECOND_TRACKER = "template"  # measures beside the first one, with independent errors
+SECOND_TRACKER = "template"  # measures beside the first one, by another method
 _OF_GENERATED = {"lucas_kanade": "lucas_kanade_lenient"}
 
 

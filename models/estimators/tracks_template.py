@@ -1,12 +1,16 @@
-"""Point tracks by template matching; needs no weights, and shares no computation with Lucas-Kanade.
+"""Point tracks by template matching; needs no weights.
 
 A point is the patch around it in frame 0, where places near it and of its own colour count most. In each new frame the
 patch is laid on every place near the last one, and the place wins where the two differ least, with a small price on
 distance. As a smooth surface looks alike along whole lines, there is a second candidate: where the point goes with the
 camera, by the similarity that most of the dense flow from frame 0 obeys. It is taken unless the match is clearly more
-alike. This tracker never matches against the previous frame and has no forward-backward check, so its errors are
-independent of Lucas-Kanade's. Its rule for losing a point is independent as well: a point is visible as long as its
-patch matches in colour, or at least in form. The form still matches where only contrast fades.
+alike. This tracker never matches against the previous frame and has no forward-backward check. A point is visible as
+long as its patch matches in colour, or at least in form. The form still matches where only contrast fades.
+
+It is the second opinion beside Lucas-Kanade. The two match points by different methods and lose them by different
+rules. The camera's candidate is what they share: both fit a similarity to the scene's motion with
+`cv2.estimateAffinePartial2D`, this one to dense flow, the other to its tracks, and both prefer it in doubt. So both can
+make the same error where the scene has no texture.
 """
 
 from itertools import product

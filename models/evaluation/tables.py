@@ -19,7 +19,7 @@ FLOORS = ("real", "codec")  # rows for real test clips; they are no methods
 
 
 class TrackerPair(NamedTuple):
-    """The names of the first tracker, which measures, and of the second, independent one."""
+    """The names of the first tracker, which measures, and of the second one, which works by another method."""
 
     first: str
     second: str

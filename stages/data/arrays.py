@@ -114,7 +114,7 @@ def _check_draws(path: Path, chosen: np.ndarray) -> None:
 def _write_npz(path: Path, **arrays: Any) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue(), lasting=False)
 
 
 def _read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:

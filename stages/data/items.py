@@ -73,11 +73,24 @@ def temporary_file(folder: Path, target: str = "") -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a whole file or none: under a temporary name in the same folder, then rename."""
+def write_atomically(path: Path, data: bytes, lasting: bool = True) -> None:
+    """Write a whole file or none: under a temporary name in the same folder, then rename.
+
+    Args:
+        lasting: the file is whole after a power cut too. This costs milliseconds, so items that are made again do
+            without it: after a power cut, such a file may be there but empty.
+    """
     with temporary_file(path.parent, path.name) as temporary:
         temporary.write_bytes(data)
+        if lasting:
+            flush_to_disk(temporary)
         os.replace(temporary, path)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Return when a file's bytes lie on the disk, so that a rename after that never shows an empty file."""
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
 
 
 class ItemFolder:
@@ -103,13 +116,18 @@ class ItemFolder:
             return None
 
     def prepare(self, wanted: Iterable[str], recipe: str) -> list[str]:
-        """Remove items that are not wanted, of another recipe, or left by a killed run. Return the missing items."""
+        """Remove items that are not wanted, of another recipe, or left by a killed run. Return the missing items.
+
+        An empty file is what a power cut leaves of an item. It is removed as well.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
         wanted = list(dict.fromkeys(wanted))
         same = self.recipe() == recipe
-        for item in self.ids() - (set(wanted) if same else set()):
-            self.path(item).unlink()
+        keep = set(wanted) if same else set()
+        for item in self.ids():
+            if item not in keep or self.path(item).stat().st_size == 0:
+                self.path(item).unlink()
         if not same:
             write_atomically(self.folder / RECIPE_FILE, f"{recipe}\n".encode())
         return [item for item in wanted if not self.has(item)]

@@ -19,6 +19,26 @@ def videos_folder(split: Split) -> Path:
     return Path("data/videos") / split
 
 
+def drawn_videos(split: Split) -> ShardedItems:
+    """The synthetic videos."""
+    return ShardedItems(videos_folder(split) / "drawn", ".mp4")
+
+
+def true_tracks_folder(split: Split) -> ShardedItems:
+    """The true tracks of the synthetic videos."""
+    return ShardedItems(videos_folder(split) / "truth", ".npz")
+
+
+def source_poses(split: Split) -> ShardedItems:
+    """The files with cameras' poses that a source has, by content."""
+    return ShardedItems(videos_folder(split) / "poses", ".txt")
+
+
+def fetched_folder(split: Split) -> Path:
+    """Videos of a storage, by content. It is no output of DVC: the storage has them."""
+    return Path(".cache/videos") / split
+
+
 def clips_folder(split: Split) -> Path:
     return Path("data/clips") / split
 

@@ -14,14 +14,15 @@ import hashlib
 import os
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from models.errors import UserError
-from stages.data.items import ItemFolder, remove_leftovers, temporary_file
+from stages.data.items import ItemFolder, flush_to_disk, remove_leftovers, temporary_file
 
 SHARDS = 128  # files per folder at most; more makes an added item cheaper and lets DVC see more files
 INDEXES_IN_MEMORY = 8 * SHARDS  # indexes of shards that a process keeps, 0.2 KB for each item
@@ -45,8 +46,7 @@ class ShardedItems(ItemFolder):
     """A folder of items of which each is a file `<id><suffix>` while a stage runs, then a member of a shard."""
 
     def has(self, item: str) -> bool:
-        path = self.path(item)
-        return path.exists() or path.name in _members(shard_of(path))
+        return is_there(self.path(item))
 
     def ids(self) -> set[str]:
         """Names of all items, packed or not."""
@@ -65,6 +65,23 @@ class ShardedItems(ItemFolder):
         ItemFolder(self.folder, self.suffix).prepare(wanted, recipe)
         present = self.ids()
         return [item for item in wanted if item not in present]
+
+    def read(self, items: Iterable[str], size: int | None = None) -> Iterator[tuple[str, bytes]]:
+        """The bytes of many items, each shard opened once; with `size`, only so many from the beginning of each.
+
+        Items that are not there are left out. Raises ShardError if a shard is damaged.
+        """
+        wanted = dict.fromkeys(items)
+        loose = super().ids() & wanted.keys()
+        for item in loose:
+            yield item, read_item(self.path(item), size)
+        for shard in self._shards():
+            members = {name.removesuffix(self.suffix): member for name, member in _members(shard).items()}
+            names = [name for name in members if name in wanted and name not in loose]
+            if names:
+                with open(shard, "rb") as file:
+                    for name in names:
+                        yield name, _read_member(file, members[name], self.path(name).name, size)
 
     def pack(self, wanted: Iterable[str]) -> None:
         """Move the files of items into their shards, and leave out all items that are not wanted.
@@ -94,6 +111,7 @@ class ShardedItems(ItemFolder):
                         info = ZipInfo(name, _EPOCH)
                         info.create_system, info.external_attr = 3, 0o644 << 16  # the same on every system
                         archive.writestr(info, read_item(loose.get(name, self.folder / name)))
+                flush_to_disk(temporary)  # before its items' files are removed
                 os.replace(temporary, shard)
         else:
             shard.unlink(missing_ok=True)
@@ -105,6 +123,11 @@ def shard_of(path: Path) -> Path:
     """The shard of an item, from the path that the item has as a file of its own."""
     number = int.from_bytes(hashlib.sha256(path.stem.encode()).digest()[:4], "big") % SHARDS
     return path.parent / _name(f"{number:03d}")
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is an item, as a file of its own or in its shard."""
+    return path.exists() or path.name in _members(shard_of(path))
 
 
 def read_item(path: Path, size: int | None = None) -> bytes:
@@ -122,15 +145,37 @@ def read_item(path: Path, size: int | None = None) -> bytes:
         member = _members(shard).get(path.name)
         if member is None:
             raise
-    wanted = member.size if size is None else min(size, member.size)
     with open(shard, "rb") as file:
-        file.seek(member.header + _LOCAL_HEADER - 4)
-        sizes = file.read(4)
-        file.seek(int.from_bytes(sizes[:2], "little") + int.from_bytes(sizes[2:], "little"), os.SEEK_CUR)
-        data = file.read(wanted)
+        return _read_member(file, member, path.name, size)
+
+
+def _read_member(file: BinaryIO, member: Member, name: str, size: int | None) -> bytes:
+    """The bytes of a member, or `size` of them, from its open shard."""
+    wanted = member.size if size is None else min(size, member.size)
+    file.seek(member.header + _LOCAL_HEADER - 4)
+    sizes = file.read(4)
+    file.seek(int.from_bytes(sizes[:2], "little") + int.from_bytes(sizes[2:], "little"), os.SEEK_CUR)
+    data = file.read(wanted)
     if len(data) != wanted or (wanted == member.size and zlib.crc32(data) != member.checksum):
-        raise ShardError(f"{shard}: damaged: {path.name} is not what was written; delete it and run its stage again")
+        raise ShardError(f"{file.name}: damaged: {name} is not what was written; delete it and run its stage again")
     return data
+
+
+@contextmanager
+def as_file(path: Path, folder: Path) -> Iterator[Path]:
+    """An item as a file: its own, or else a temporary one in `folder`, of the bytes that its shard has.
+
+    Raises:
+        FileNotFoundError: there is no such item.
+        ShardError: the shard is damaged.
+    """
+    if path.exists():
+        yield path
+        return
+    data = read_item(path)
+    with temporary_file(folder, path.name) as temporary:
+        temporary.write_bytes(data)
+        yield temporary
 
 
 def _members(shard: Path) -> dict[str, Member]:

@@ -43,13 +43,13 @@ MANIFEST = Table(
     pa.schema(
         [
             _column("video", _STRING),  # path relative to the source, as the user knows it
-            _column("file", _STRING, null=True),  # name in data/videos/<split>; null if there is none
+            _column("file", _STRING, null=True),  # path; of a synthetic video, in its shard; null if there is none
             _column("content", _STRING, null=True),  # SHA-256 of the file
             _column("caption", _STRING),  # empty if the source has none
             _column("start", _FLOAT, null=True),  # seconds of the file to use; null: all
             _column("end", _FLOAT, null=True),
-            _column("truth", _STRING, null=True),  # name of the file with the true tracks of a synthetic video
-            _column("poses", _STRING, null=True),  # name of the file with the camera's poses, if the source has one
+            _column("truth", _STRING, null=True),  # path of the true tracks of a synthetic video, in their shard
+            _column("poses", _STRING, null=True),  # path of the camera's poses, in their shard, if the source has them
             _column("reason", _STRING),  # why there is no file
         ]
     ),
@@ -214,6 +214,27 @@ def read_table(path: Path, table: Table) -> pd.DataFrame:
     frame = _to_frame(_conform(rows.select(table.schema.names), table, path))
     _check(frame, table, path)
     return frame
+
+
+class SaveNow:
+    """When to write a growing table, so that a stop loses little and the writing costs little.
+
+    The time of a writing grows with the table. So the results between two writings grow with it too: they are `SHARE`
+    of its rows, but at least `least`.
+    """
+
+    SHARE = 0.05
+
+    def __init__(self, least: int):
+        self.least, self.results = least, 0
+
+    def __call__(self, rows: int) -> bool:
+        """Whether to write now that one more result has come. `rows`: the present length of the table."""
+        self.results += 1
+        if self.results < max(self.least, self.SHARE * rows):
+            return False
+        self.results = 0
+        return True
 
 
 def recipe_of_table(path: Path) -> str | None:

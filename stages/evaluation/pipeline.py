@@ -50,7 +50,7 @@ def start_pipeline(pipe: ImageConductorPipeline, folder: str) -> ImageConductorP
 
 
 def load_trackers(name: str, options: Mapping[str, Any]) -> dict[str, PointTracker]:
-    """The curation's tracker `name` in its lenient form for generated videos, and a second, independent tracker."""
+    """The curation's tracker `name` in its lenient form for generated videos, and a second one of another method."""
     return {
         name: load_tracker_of_generated(name, **options),
         SECOND_TRACKER: load_estimator("tracks", SECOND_TRACKER),

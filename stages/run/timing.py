@@ -37,4 +37,4 @@ def _note(path: Path, name: str, value: Any) -> None:
     with FileLock(path.with_suffix(".lock")):
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         text = json.dumps(known | {name: value}, indent=2, sort_keys=True) + "\n"
-        write_atomically(path, text.encode())
+        write_atomically(path, text.encode(), lasting=False)

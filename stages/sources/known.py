@@ -16,7 +16,7 @@ TOO_NEW = 2_000_000_000  # nanoseconds; a file changed so shortly before it was 
 
 
 def read_known(name: str) -> dict[str, str]:
-    """Name of the copy by state of the file; empty if the record is missing or damaged."""
+    """SHA-256 of the content by state of the file; empty if the record is missing or damaged."""
     try:
         found = json.loads((CACHE / f"{name}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -24,9 +24,9 @@ def read_known(name: str) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def write_known(name: str, copies: Iterable[tuple[str, str]]) -> None:
-    """Remember the copy (its name) of each file (its state)."""
-    data = json.dumps(dict(sorted(copies)), indent=0)
+def write_known(name: str, contents: Iterable[tuple[str, str]]) -> None:
+    """Remember the content (its SHA-256) of each file (its state)."""
+    data = json.dumps(dict(sorted(contents)), indent=0)
     write_atomically(CACHE / f"{name}.json", data.encode())
 
 

@@ -20,7 +20,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from models.errors import UserError
-from stages.data.items import content_hash, item_id, temporary_file, write_atomically
+from stages.data.items import content_hash, flush_to_disk, item_id, temporary_file, write_atomically
 
 DOWNLOADS = 16  # downloads of small files at once; more is faster on a slow network
 RECORDS = "fetched"
@@ -94,11 +94,17 @@ def find_file(file: str, parameter: str) -> File:
         return RemoteFile(storage, address, _version(info))
 
 
-def take_in(file: File, folder: Path, copy: str | None = None) -> Path:
-    """The copy of a file in `folder`, whose stem is its content's SHA-256; made or fetched unless it is there.
+def stays(file: Path) -> bool:
+    """Whether a local file can stay where it is: tables hold only paths that are text."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
-    Args:
-        copy: the name of its copy, where a local file is known not to have changed; then it is not read.
+
+def take_in(file: File, folder: Path) -> Path:
+    """The copy of a file in `folder`, whose stem is its content's SHA-256; made or fetched unless it is there.
 
     Raises:
         OSError: there is no such file (any more), or no permission to read it.
@@ -106,12 +112,11 @@ def take_in(file: File, folder: Path, copy: str | None = None) -> Path:
     """
     if isinstance(file, RemoteFile):
         return _fetched(file, folder)
-    if copy is not None and (folder / copy).is_file():
-        return folder / copy
     path = folder / _content_name(file, file.name)
     if not path.exists():
         with temporary_file(folder) as temporary:
             shutil.copyfile(file, temporary)
+            flush_to_disk(temporary)
             os.replace(temporary, path)
     return path
 
@@ -139,6 +144,8 @@ class LocalCopies:
 
 def keep_only(folder: Path, files: set[str], remote: set[RemoteFile]) -> None:
     """Remove all of `folder` but `files`, and the copies and records of `remote`."""
+    if not folder.is_dir():
+        return
     records, keys = folder / RECORDS, {file.key for file in remote}
     for record in records.glob("*"):
         if record.name in keys:
@@ -163,6 +170,7 @@ def _fetched(file: RemoteFile, folder: Path) -> Path:
             raise SourceError(
                 f"{file.url}: cannot be fetched: {_text(error)}; try again, nothing is fetched twice"
             ) from None
+        flush_to_disk(temporary)
         path = folder / _content_name(temporary, file.address)
         os.replace(temporary, path)
     write_atomically(record, f"{path.name}\n".encode())

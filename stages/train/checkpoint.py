@@ -95,7 +95,10 @@ class Checkpoint:
             "facts": dict(facts),
         }
         temporary = self.file.with_suffix(".tmp")
-        torch.save(saved, temporary)
+        with open(temporary, "wb") as file:
+            torch.save(saved, file)
+            file.flush()
+            os.fsync(file.fileno())  # before it replaces the last one
         os.replace(temporary, self.file)
 
     def remove(self) -> None:

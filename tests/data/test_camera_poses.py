@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from models.curation.outcome import Dropped, Facts
 from stages import clips, collect
 from stages.data.arrays import read_poses
 from stages.data.curated import curated_clips
-from stages.data.paths import measures_folder, poses_folder, videos_folder
+from stages.data.paths import measures_folder, poses_folder, source_poses
 from stages.data.shards import shard_of
 from stages.data.tables import read_clips, read_manifest
 from tests.data.test_curation_stages import contents, make_params, run, times, workspace  # noqa: F401
@@ -104,10 +105,25 @@ def test_another_camera_file_makes_other_poses_and_leaves_none_behind():
     assert poses_folder("camera").ids() == {new["clip_id"], kept["clip_id"]}
     assert shard.stat().st_mtime_ns == stamp
     named = read_manifest("camera")["poses"]
-    assert {path.name for path in videos_folder("camera").glob("*.txt")} == set(named)
+    assert {str(source_poses("camera").path(name)) for name in source_poses("camera").ids()} == set(named)
     (INPUTS / "cameras/a.txt").unlink()
     curate(clips__near_duplicates=None)
     assert poses_folder("camera").ids() == {kept["clip_id"]}
+
+
+def test_parts_of_one_film_draw_their_frames_differently(monkeypatch):
+    write_camera("a.txt", np.arange(1, 3, 0.033))
+    write_camera("b.txt", np.arange(3, 5, 0.033))
+    draws = []
+
+    def drop(path, settings, cuts, flow, rng_of, scenes, span):
+        draws.append((scenes, *rng_of(0).integers(1_000_000, size=2)))
+        return [Dropped("length", "too short", Facts())]
+
+    monkeypatch.setattr(clips.clip, "curate_scenes", drop)
+    for scenes in ("longest", "all"):
+        curate(clips__scenes=scenes)
+    assert len(set(draws)) == 4 and len({draw[1:] for draw in draws}) == 4
 
 
 def test_lost_poses_are_made_again():

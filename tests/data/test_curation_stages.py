@@ -27,8 +27,16 @@ from stages.data.paths import (
     tracks_folder,
     videos_folder,
 )
-from stages.data.shards import read_item, shard_of
-from stages.data.tables import CAPTIONS, read_clips, read_manifest, read_shared, read_table, read_track_facts
+from stages.data.shards import as_file, read_item, shard_of
+from stages.data.tables import (
+    CAPTIONS,
+    ContractError,
+    read_clips,
+    read_manifest,
+    read_shared,
+    read_table,
+    read_track_facts,
+)
 from stages.params import Params
 from tests.footage import ROOT, moving_texture, real_videos, write_broken, write_unusual, write_video
 
@@ -83,8 +91,8 @@ def test_synthetic_videos_become_curated_clips():
         parts = [curated_clips(split, subset) for subset in SUBSETS]
         assert sum(map(len, parts)) == count
         for row in read_manifest(split).itertuples():
-            truth = read_tracks(videos_folder(split) / row.truth)
-            assert truth.tracks.shape[:2] == (len(read_video(videos_folder(split) / row.file)[0]), 256)
+            with as_file(Path(row.file), Path()) as video:
+                assert read_tracks(Path(row.truth)).tracks.shape[:2] == (len(read_video(video)[0]), 256)
 
 
 def test_every_mode_and_every_run_gives_the_same_bytes(tmp_path, monkeypatch):
@@ -102,6 +110,9 @@ def test_a_finished_stage_makes_nothing_again():
     before, stamps = contents(), times()
     run(make_params(source="synthetic"))
     assert contents() == before and times() == stamps
+    measures_folder("mixed").path(read_clips("mixed")["clip_id"][0]).write_text('[{"clip_id": "cut o')
+    clips.run("mixed", make_params(source="synthetic"))
+    assert contents() == before
 
 
 def test_adding_a_video_costs_one_video():
@@ -113,12 +124,27 @@ def test_adding_a_video_costs_one_video():
     run(make_params())
     after, new = read_clips("mixed").set_index("video"), times()
     (added,) = (clip for clip in curated_clips("mixed") if clip.clip_id == after.loc["0a.mp4", "clip_id"])
-    file = read_manifest("mixed").set_index("video").loc["0a.mp4", "file"]
+    assert list(videos_folder("mixed").iterdir()) == [videos_folder("mixed") / "manifest.parquet"]
     measures = measures_folder("mixed").path(added.clip_id)
     touched = {str(shard_of(part)) for part in (added.video, measures, added.tracks, added.draws)}
     assert all(new[path] == stamp for path, stamp in stamps.items() if path not in touched)
-    assert new.keys() - stamps.keys() - touched == {str(videos_folder("mixed") / file)}
+    assert not new.keys() - stamps.keys() - touched
     assert after.loc[rows.index].equals(rows)
+
+
+def test_a_video_that_changes_or_vanishes_after_it_was_collected_gives_no_clip_of_another_content():
+    paths = [add_video(f"{name}.mp4", seed) for seed, name in enumerate("ab")]
+    run(make_params(), stages=(collect,))
+    paths[0].write_bytes(paths[1].read_bytes())
+    run(make_params(), stages=(clips,))
+    rows = read_clips("mixed").set_index("video")
+    assert rows["status"].to_dict() == {"a.mp4": "dropped", "b.mp4": "kept"}
+    assert rows.loc["a.mp4", "reason"] == "it changed after collect had read it; run collect again"
+    paths[0].unlink()
+    with pytest.raises(ContractError, match=r"a.mp4: no such file, .* run python -m stages.collect --split mixed"):
+        run(make_params(), stages=(clips,))
+    run(make_params(), stages=(collect, clips))
+    assert list(read_clips("mixed")["status"]) == ["kept"]
 
 
 def test_removing_a_video_removes_what_came_of_it():

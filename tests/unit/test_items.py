@@ -5,6 +5,7 @@ import pytest
 from stages import clips
 from stages.data import items
 from stages.data.items import ItemFolder, by_content, content_hash, item_id, recipe, write_atomically
+from stages.data.shards import ShardedItems
 from stages.params import load_params
 from tests.footage import ROOT
 
@@ -16,6 +17,20 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_must_last_lies_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (calls.append(name), real(*args)))
+    write_atomically(tmp_path / "table", b"rows")
+    write_atomically(tmp_path / "item", b"frames", lasting=False)
+    items = ShardedItems(tmp_path / "items", ".mp4")
+    items.prepare(["a"], "recipe")
+    items.path("a").write_bytes(b"frames")
+    items.pack(["a"])
+    assert calls == ["fsync", "replace", "replace", "fsync", "replace", "fsync", "replace"]
 
 
 def test_an_id_depends_on_every_part():
@@ -63,11 +78,12 @@ def test_only_missing_items_are_asked_for(tmp_path):
 
 def test_items_that_left_and_leftovers_of_killed_runs_are_removed(tmp_path):
     folder = ItemFolder(tmp_path, ".npz")
-    folder.prepare(["a", "b"], "r1")
+    folder.prepare(["a", "b", "cut"], "r1")
     for item in ("a", "b"):
         write_atomically(folder.path(item), b"1")
     (tmp_path / ".tmp-123").write_bytes(b"half")
-    assert folder.prepare(["b"], "r1") == []
+    folder.path("cut").touch()  # a power cut leaves an empty file
+    assert folder.prepare(["b", "cut"], "r1") == ["cut"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.npz", "recipe"]
 
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from models.curation import duplicates
 from models.curation.camera import camera_class, camera_motion
 from models.curation.clip import ClipSettings, Samples, curate_clip, curate_scenes
 from models.curation.duplicates import Candidate, near_duplicates, signature
@@ -182,6 +183,27 @@ def test_a_chain_of_alike_clips_does_not_fall_to_one():
         for frame in range(8):
             bits[8 * frame + step] ^= 0xFF  # 8 of 64 bits
     assert near_duplicates(chain, 8) == {"1": "0", "3": "2"}
+
+
+@pytest.mark.parametrize("limit", [0, 2, 6, 6.3, 12])
+def test_near_duplicates_are_those_that_comparing_all_pairs_finds(limit, monkeypatch):
+    monkeypatch.setattr(duplicates, "FEW", 8)
+    rng = np.random.default_rng(int(limit))
+    bits = rng.integers(0, 2, (200, 512), dtype=np.uint8)
+    for clip in range(1, 200, 2):  # alike to an earlier one, around the limit
+        bits[clip] = bits[rng.integers(clip)]
+        bits[clip, rng.choice(512, rng.integers(8 * limit + 6, dtype=int), replace=False)] ^= 1
+    candidates = [
+        Candidate(str(i), np.packbits(row).tobytes().hex(), (int(rng.integers(3)),)) for i, row in enumerate(bits)
+    ]
+    kept, repeats = [], {}
+    for candidate in sorted(candidates, key=lambda candidate: (candidate.rank, candidate.name)):
+        alike = [name for name in kept if (bits[int(name)] != bits[int(candidate.name)]).sum() <= 8 * limit]
+        if alike:
+            repeats[candidate.name] = alike[0]
+        else:
+            kept.append(candidate.name)
+    assert near_duplicates(candidates, limit) == repeats and 20 < len(repeats) < 100
 
 
 def facts(score=1.0, pan=0.0, **changes):

@@ -7,7 +7,7 @@ import pytest
 
 from stages.data import shards
 from stages.data.items import write_atomically
-from stages.data.shards import SHARDS, ShardedItems, ShardError, read_item, shard_of
+from stages.data.shards import SHARDS, ShardedItems, ShardError, as_file, read_item, shard_of
 
 NAMES = [f"clip{n}" for n in range(150)]
 
@@ -31,6 +31,13 @@ def test_items_lie_in_a_bounded_number_of_files_and_are_read_one_by_one(tmp_path
     assert read_item(made.path("clip7"), 4) == b"clip" and not made.has("clip150")
     with pytest.raises(FileNotFoundError):
         read_item(made.path("clip150"))
+    made.path("loose").write_bytes(b"not packed")
+    assert dict(made.read(["clip7", "loose", "clip150"], 4)) == {"clip7": b"clip", "loose": b"not "}
+    assert dict(made.read(NAMES)) == {name: name.encode() * 3 for name in NAMES}
+    for name, data in (("clip7", b"clip7" * 3), ("loose", b"not packed")):
+        with as_file(made.path(name), tmp_path) as file:
+            assert file.read_bytes() == data
+    assert not list(tmp_path.glob(".tmp-*"))
 
 
 def test_the_order_of_work_and_its_interruptions_do_not_change_a_byte(tmp_path):

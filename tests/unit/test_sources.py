@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from stages import collect
-from stages.data.paths import videos_folder
+from stages.data.paths import fetched_folder
 from stages.data.tables import read_manifest
 from stages.params import Params, RealEstate10KParams, WebVidParams
-from stages.sources import known, storage
+from stages.sources import known
 from stages.sources.listing import list_folder, list_realestate10k, list_webvid
 from stages.sources.storage import LocalCopies, SourceError
 
@@ -219,8 +219,8 @@ def test_an_unchanged_local_video_is_taken_without_reading_it(tmp_path, monkeypa
     values = yaml.safe_load((Path(__file__).parents[2] / "profiles/pocket.yaml").read_text())
     values["collect"]["source"], values["compute"]["backend"] = "folder", "serial"
     params, read = Params.model_validate(values), []
-    original = storage.content_hash
-    monkeypatch.setattr(storage, "content_hash", lambda path: read.append(path.stem) or original(path))
+    original = collect.content_hash
+    monkeypatch.setattr(collect, "content_hash", lambda path: read.append(path.stem) or original(path))
 
     def collected():
         read.clear()
@@ -234,5 +234,8 @@ def test_an_unchanged_local_video_is_taken_without_reading_it(tmp_path, monkeypa
     assert collected() == ["a"]
     rows = read_manifest("mixed").set_index("video")["content"]
     assert rows["a.mp4"] == hashlib.sha256(b"c").hexdigest()
-    (videos_folder("mixed") / f"{rows['b.mp4']}.mp4").unlink()
-    assert collected() == ["b"]  # its copy was lost
+    assert read_manifest("mixed")["file"].tolist() == ["inputs/mixed/a.mp4", "inputs/mixed/b.mp4"]
+    (Path(os.fsdecode(b"inputs/mixed/\xff.mp4"))).write_bytes(b"d")  # no table can hold this path
+    assert collected() == []
+    (copy,) = fetched_folder("mixed").glob("*.mp4")
+    assert copy.read_bytes() == b"d" and read_manifest("mixed")["file"].tolist()[0] == str(copy)
