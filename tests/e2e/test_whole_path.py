@@ -1,25 +1,15 @@
 """The whole path at the smallest size: `dvc repro` in a copy of the project, then a request to the served result."""
 
 import base64
-import io
 import json
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-import av
 import pytest
 import yaml
 from PIL import Image
 
-ROOT = Path(__file__).parents[2]
+from tests.e2e.project import changed, commit, copy_project, frames_of, picture, post, run, served
+
 SMALL = {
     "collect.synthetic.mixed": 14,
     "collect.synthetic.camera": 8,
@@ -48,37 +38,12 @@ SMALL = {
 def project(tmp_path_factory) -> Path:
     """A copy of the project's own files, as a git repository, with the smallest parameters; run to the end."""
     folder = tmp_path_factory.mktemp("project")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file() and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    for key, value in SMALL.items():
-        *sections, last = key.split(".")
-        place = params
-        for section in sections:
-            place = place[section]
-        place[last] = value
+    copy_project(folder)
+    params = changed(yaml.safe_load((folder / "params.yaml").read_text()), SMALL)
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    run(folder, "git", "init", "--quiet")
-    run(folder, "git", "add", "--all")
-    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "start")
+    commit(folder)
     run(folder, "dvc", "repro")
     return folder
-
-
-def run(folder: Path, *command: str) -> str:
-    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done.stdout
-
-
-def environment() -> dict[str, str]:
-    """The virtual environment's programs first, so that `python` in dvc.yaml is this one."""
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.mark.e2e
@@ -115,28 +80,14 @@ def test_the_command_line_makes_a_video(project):
 @pytest.mark.e2e
 @pytest.mark.timeout(300)
 def test_the_registered_model_answers_over_http(project):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "stages.serve", "--port", str(port)],
-        cwd=project,
-        env=environment(),
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/ping", server)
-        picture = io.BytesIO()
-        Image.new("RGB", (96, 64), "teal").save(picture, "PNG")
-        request = {
-            "image": base64.b64encode(picture.getvalue()).decode(),
-            "trajectories": [[[30, 30], [60, 30]]],
-            "mode": "object",
-            "prompt": "",
-            "seed": 3,
-        }
+    request = {
+        "image": picture(96, 64),
+        "trajectories": [[[30, 30], [60, 30]]],
+        "mode": "object",
+        "prompt": "",
+        "seed": 3,
+    }
+    with served(project) as port:
         status, answer = post(port, {"inputs": [request]})
         assert status == 200, answer
         [record] = answer["predictions"]
@@ -144,32 +95,3 @@ def test_the_registered_model_answers_over_http(project):
         assert frames_of(base64.b64decode(record["video"])) == record["num_frames"]
         status, answer = post(port, {"inputs": [request | {"mode": "sideways"}]})
         assert 400 <= status < 500 and "mode" in json.dumps(answer) and "Traceback" not in json.dumps(answer)
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(20)
-
-
-def wait_for(address: str, server: subprocess.Popen) -> None:
-    for _ in range(240):
-        assert server.poll() is None, "the server ended before it answered"
-        try:
-            with urllib.request.urlopen(address, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError(f"{address} did not answer within two minutes")
-
-
-def post(port: int, body: dict) -> tuple[int, dict]:
-    address = f"http://127.0.0.1:{port}/invocations"
-    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=120) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
-def frames_of(video: bytes) -> int:
-    with av.open(io.BytesIO(video)) as container:
-        return sum(1 for _ in container.decode(video=0))

@@ -6,30 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pytorch_fid import inception
-from torch import Tensor, nn
 
 from models.evaluation.features import I3DFeatures, InceptionFeatures, WeightsUnusable, codec_features
 from models.metrics import frechet_distance
 from tests.footage import moving_texture
+from tests.unit.feature_networks import write_i3d, write_inception
 
 I3D = os.environ.get("I3D_WEIGHTS")  # files of the official weights, to check against published values
 INCEPTION = os.environ.get("INCEPTION_WEIGHTS")
 
 
-class Detector(nn.Module):
-    """Answers as I3D's TorchScript does, with 400 numbers that say what it was given."""
-
-    def forward(self, x: Tensor, rescale: bool = False, resize: bool = False, return_features: bool = False) -> Tensor:
-        assert rescale and resize and return_features
-        assert x.dim() == 5 and x.size(1) == 3 and x.max() > 1
-        return torch.cat([x.mean([1, 2, 3, 4])[:, None], x[:, 0].mean([1, 2, 3])[:, None], x.new_zeros(len(x), 398)], 1)
-
-
 @pytest.fixture(scope="module")
 def i3d(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("i3d") / "i3d.pt"
-    torch.jit.script(Detector()).save(str(path))
+    write_i3d(path)
     return path
 
 
@@ -37,10 +27,7 @@ def i3d(tmp_path_factory) -> Path:
 def inception_weights(tmp_path_factory) -> Path:
     """A file of random weights in the shape of the official ones."""
     path = tmp_path_factory.mktemp("inception") / "weights.pth"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(inception, "load_state_dict_from_url", lambda *_, **__: {})
-        patched.setattr(nn.Module, "load_state_dict", lambda self, state: torch.save(self.state_dict(), path))
-        inception.fid_inception_v3()
+    write_inception(path)
     return path
 
 
