@@ -52,16 +52,18 @@ SIZES = {
     "object_lora.steps": 1,
     "sampler.num_inference_steps": 1,
     "evaluate.images": 1,
+    "evaluate.batch_size": 10,
+    "evaluate.trajectory_guidance_scales": [1.1],
     "compute.workers": 1,
     **{
         f"{stage}.{key}": value
         for stage in ("motion_controlnet", "camera_lora", "object_lora")
-        for key, value in (("batch_size", 2), ("validation.clips", 1), ("validation.sampler_steps", 1))
+        for key, value in (("batch_size", 1), ("validation.clips", 1), ("validation.sampler_steps", 1))
     },
 }
 SOURCES = ("webvid", "realestate10k")
-WEBVID = 3 * SUBSETS
-REALESTATE10K = 2 * SUBSETS
+WEBVID = 2 * SUBSETS
+REALESTATE10K = (*SUBSETS, SUBSETS[0])  # as many pans as zooms, so that none is dropped for their share
 Drawing = Callable[[int, int], np.ndarray]
 STATUS = ("kept", "dropped")
 HUBCONF = '''"""CoTracker's entry point and call; a linear layer is its network, optical flow makes its tracks."""
@@ -244,8 +246,7 @@ def test_the_paper_profile_from_raw_videos_to_a_served_request(tmp_path):
     for key in ("cam_mc", "obj_mc"):
         for method in ("still", "no_control", "controlnet", "camera_lora", "object_lora", "real", "codec"):
             assert np.isfinite(evaluation[key][method]["px"]) and evaluation[key][method]["n"] > 0
-    for scale in (1.0, 1.1, 2.0):
-        assert np.isfinite(evaluation["obj_mc"][f"object_lora_{scale}"]["px"])
+    assert np.isfinite(evaluation["obj_mc"]["object_lora_1.1"]["px"])
     assert np.isfinite([evaluation["distances"][name]["distance"] for name in ("fid", "fvd")]).all()
 
     request = {"image": picture(192, 108), "trajectories": [[[60, 50], [120, 50]]], "mode": "object", "prompt": "tiles"}
