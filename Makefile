@@ -34,8 +34,8 @@ repro: $(INSTALLED)  ## Run whatever is out of date in the pipeline, then say wh
 	dvc repro
 	@python -m stages.summary
 
-test: $(INSTALLED)  ## All tests
-	python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+test: $(INSTALLED)  ## All tests but the long one: the paper profile from end to end
+	python -m pytest -m "not long" --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)  ## ruff, mypy, and oxlint for the studio's script
 	ruff check .

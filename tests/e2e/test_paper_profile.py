@@ -214,7 +214,7 @@ def flat(section: dict, name: str = "") -> dict:
 
 
 @pytest.mark.e2e
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_paper_profile_from_raw_videos_to_a_served_request(tmp_path):
     copy_project(tmp_path)
