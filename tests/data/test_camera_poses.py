@@ -116,7 +116,7 @@ def test_parts_of_one_film_draw_their_frames_differently(monkeypatch):
     write_camera("b.txt", np.arange(3, 5, 0.033))
     draws = []
 
-    def drop(path, settings, cuts, flow, rng_of, scenes, span, text):
+    def drop(path, settings, cuts, flow, rng_of, scenes, *others):
         draws.append((scenes, *rng_of(0).integers(1_000_000, size=2)))
         return [Dropped("length", "too short", Facts())]
 
