@@ -32,7 +32,6 @@ from stages.data.shards import read_item
 from stages.data.tables import CAPTIONS, read_clips, read_manifest, read_shared, read_table, read_track_facts
 from stages.params import SPLITS, Params, Split
 from stages.run.command import run_stage
-from stages.run.timing import THROUGHPUT_FILE
 
 METRICS = Path("metrics/curation.json")
 REPORT = Path("reports/curation")
@@ -57,8 +56,7 @@ def run(params: Params) -> None:
         shown[split] = draw_split(split, rows[split], params, clip_bytes)
     figures = {split: split_figures(part) for split, part in rows.items()}
     write_atomically(METRICS, (json.dumps(figures, indent=2) + "\n").encode())
-    throughput = json.loads(THROUGHPUT_FILE.read_text(encoding="utf-8")) if THROUGHPUT_FILE.exists() else {}
-    write_curation_report(REPORT / "index.html", rows, shown, throughput)
+    write_curation_report(REPORT / "index.html", rows, shown)
 
 
 def _others(pairs: pd.DataFrame) -> dict[str, str]:

@@ -177,14 +177,12 @@ def write_curation_report(
     path: Path,
     rows: Mapping[str, pd.DataFrame],
     pictures: Mapping[str, Pictures],
-    throughput: Mapping[str, Mapping[str, float]],
 ) -> None:
     """Write the page, which needs no server.
 
     Args:
         rows: For each split what `split_figures` takes. Columns `strip` and `clip` have the files that the page shows,
             relative to it; null where there are none.
-        throughput: By `stage@split`.
     """
     page = render_page(
         Path(__file__).with_name("report.html.j2"),
@@ -195,7 +193,6 @@ def write_curation_report(
         sources={split: funnel_of_sources(part) for split, part in rows.items()},
         table=browser_table(rows),
         pictures=pictures,
-        throughput=throughput,
         steps=STEPS,
         duration=duration_words,
         size=size_words,

@@ -86,7 +86,7 @@ def write_page(path, rows):
     nothing = Pictures([], [], [], 0, 0)
     shown = Pictures([], [], [CaptionedPicture("pictures/pair.jpg", ["<a>.mp4", "film.mp4"])], 1, 1_234_000)
     splits = {"mixed": rows, "camera": rows.iloc[:0]}
-    write(path, splits, {"mixed": shown, "camera": nothing}, {"clips@mixed": {"items": 10, "seconds": 4.0}})
+    write(path, splits, {"mixed": shown, "camera": nothing})
     return path.read_text(encoding="utf-8")
 
 
@@ -101,8 +101,6 @@ def test_the_page_names_everything(tmp_path):
         "(no folder)",
         "&lt;a&gt;.mp4",
         "pictures/pair.jpg",
-        "clips@mixed",
-        "2.50",
         "at the worst end of each measure",
         '<a href="#clip=a">a.mp4</a>',
         "camera: 0 clips",
