@@ -9,6 +9,8 @@ settings         frame size, frames and sampling settings of a model
 call             options and output of a call of the pipeline
 pipeline         `ImageConductorPipeline`, which joins all of these
 saved_model      the folder of a saved model
+model_index      the files of that folder that diffusers looks for
+by_diffusers     the pipeline as diffusers calls it
 adapters         switching the motion ControlNet between its LoRAs
 personalisation  community checkpoints and LoRAs on the base
 """

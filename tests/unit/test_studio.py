@@ -186,7 +186,7 @@ def test_what_was_changed_on_the_picture_is_said(studio):
 
 def test_variations_are_videos_with_seeds_that_count_up_and_previews_come_while_they_are_made(studio, monkeypatch):
     monkeypatch.setattr("models.serving.studio.work.PREVIEW_EVERY", 0.0)
-    updates = list(studio.make("me", drawing(), FORM._replace(variations=3)))
+    updates = list(studio.make("me", drawing(), FORM._replace(variations=3.0)))
     made = [update.entry for update in updates if update.entry]
     assert [entry.facts["seed"] for entry in made] == [5, 6, 7] and updates[-1].text == "Video 3 of 3. Done. Seed 7."
     assert [Form(*entry.facts["form"]).seed for entry in made] == [5, 6, 7]

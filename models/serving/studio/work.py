@@ -83,16 +83,17 @@ class Studio:
         drawing = read_drawing(text)
         first = make_wish(drawing, form)
         stop = self._cancelled[session] = threading.Event()
-        for number in range(form.variations):
+        count = int(form.variations)  # a slider may send 3.0
+        for number in range(count):
             wish = replace(first, seed=(first.seed or 0) + number)
-            which = f"Video {number + 1} of {form.variations}. " if form.variations > 1 else ""
+            which = f"Video {number + 1} of {count}. " if count > 1 else ""
             made: list[MadeVideo] = []
             for update in self._sampled(drawing, wish, stop, made):
                 yield update._replace(text=which + update.text)
             if not made:
                 yield Update("Cancelled. The drawing is as it was.", 0.0, running=False)
                 return
-            last = number + 1 == form.variations
+            last = number + 1 == count
             yield Update(f"{which}Measuring how well the strokes were followed", 1.0, running=not last)
             entry = self._keep(drawing, wish, made[0], form)
             yield Update(f"{which}Done. Seed {wish.seed}.", 1.0, running=not last, entry=entry)
