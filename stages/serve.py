@@ -17,6 +17,7 @@ import uvicorn
 
 import models
 from models.errors import UserError
+from models.serving.header_timeout import with_header_timeout
 from models.serving.limits import Limits
 from models.serving.service import Service
 from stages.params import Params, load_params
@@ -88,6 +89,7 @@ class Server(uvicorn.Server):
                 service.app,
                 host,
                 port,
+                http=with_header_timeout(limits.body_seconds),
                 log_level="warning",
                 timeout_graceful_shutdown=int(limits.shutdown_seconds) + SECONDS_TO_ANSWER,
             )

@@ -7,6 +7,7 @@ without its strings, which hold the pictures.
 import asyncio
 import json
 import re
+import time
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -17,6 +18,7 @@ from models.serving.refusal import shortened
 MIB = 2**20
 STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # an open one ends with the text
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+SLOWEST = 2**16  # bytes a second of a body, from its start and beside `body_seconds`; more refuses slow networks
 DISCARD_SECONDS = 5.0  # for reading the rest of a body that is too large, so that its sender gets the answer
 
 
@@ -41,15 +43,18 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         raise HttpRefusal(415, "BAD_REQUEST", "Content-Type: only application/json in UTF-8 is read")
     most = limits.max_body_mb * MIB
     parts: list[bytes] = []
-    size, stream = 0, request.stream()
+    size, stream, began = 0, request.stream(), time.monotonic()
     while True:
+        left = began + limits.body_seconds + size / SLOWEST - time.monotonic()
         try:
-            part = await asyncio.wait_for(anext(stream), limits.body_seconds)
+            part = await asyncio.wait_for(anext(stream), min(left, limits.body_seconds))
         except StopAsyncIteration:
             return b"".join(parts)
         except TimeoutError:
             raise HttpRefusal(
-                408, "BAD_REQUEST", f"body: nothing came for {limits.body_seconds:g} seconds; send it without pauses"
+                408,
+                "BAD_REQUEST",
+                f"body: a pause of {limits.body_seconds:g} seconds, or less than {SLOWEST // 1024} KiB a second",
             ) from None
         size += len(part)
         if size > most:
@@ -79,8 +84,8 @@ def parse_records(body: bytes, limits: Limits) -> list[Any]:
         raise _bad('body: expected an object {"inputs": [record, ...]}')
     if data.get("params"):
         raise _bad("params: not supported; settings are fields of a record")
-    if unknown := data.keys() - {"inputs", "params"}:
-        raise _bad(f'{shortened(min(unknown), 60)}: unknown; expected {{"inputs": [record, ...]}}')
+    if data.keys() - {"inputs", "params"}:
+        raise _bad('body: a field beside inputs is unknown; expected {"inputs": [record, ...]}')
     if not isinstance(data.get("inputs"), list):
         raise _bad('inputs: expected a list of records, {"inputs": [record, ...]}')
     return data["inputs"]

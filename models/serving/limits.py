@@ -11,11 +11,12 @@ class Limits:
     max_json_depth: lists and objects within each other.
     max_number_digits: digits of a number in a row.
     max_points: commas and brackets of a request outside its texts, in place of the points of all its strokes.
-    max_pixels: width x height of a picture, before it is scaled to the model's frame.
+    max_pixels: width x height, summed over the pictures of one request, before they are scaled to the model's frame.
     max_records: videos of one request.
     max_work: steps x frames, summed over the videos of one request.
     queue_length: requests that wait while one is worked on; the next is answered with 429.
-    body_seconds: the longest pause while a request comes in; after it the answer is 408.
+    body_seconds: the longest pause while a request comes in, and the longest time that its head takes; then the answer
+        is 408. So long a request also waits for its turn to be read; then the answer is 429.
     base_seconds, seconds_per_step: time limit of a request from the start of its work: the first plus the second for
         each sampling step of each video. Work over it is stopped, with status 504. Waiting for a turn does not count.
     shutdown_seconds: how long the running request may go on after SIGTERM, before it is handed back with 503.
@@ -26,7 +27,7 @@ class Limits:
     max_json_depth: int = 16
     max_number_digits: int = 40
     max_points: int = 65536
-    max_pixels: int = 8192 * 8192
+    max_pixels: int = 100_000_000
     max_records: int = 8
     max_work: int = 3200
     queue_length: int = 16

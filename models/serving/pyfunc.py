@@ -17,8 +17,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, RESOURCE_EXHAUSTED
 from mlflow.pyfunc.model import PythonModel
 
+from models.errors import UserError
 from models.precision import frozen_dtype
 from models.sampling.pipeline import ImageConductorPipeline
+from models.serving.image import PixelBudget
 from models.serving.limits import Limits
 from models.serving.load import load_model, place
 from models.serving.make_video import Wish, make_video, preview
@@ -77,11 +79,13 @@ class ImageConductorModel(PythonModel):
         if not 1 <= len(records) <= allowed.max_records:
             raise _bad(f"inputs: 1 to {allowed.max_records} records, got {len(records)}")
         settings, planned = self._pipeline.settings, []
+        budget = PixelBudget(allowed.max_pixels)
         for i, record in enumerate(records):
             request = record if isinstance(record, Request) else Request.model_validate(record)
             try:
-                wish = request.wish((settings.width, settings.height), allowed)
+                wish = request.wish((settings.width, settings.height), budget)
                 wish.pictures(settings.frames)
+                self._check_names(wish)
                 planned.append(PlannedVideo(wish, settings.changed(wish.options).num_inference_steps))
             except ValueError as error:
                 raise _bad(_at(i, error)) from None
@@ -93,6 +97,14 @@ class ImageConductorModel(PythonModel):
                 f"together; up to {most} are allowed"
             )
         return planned
+
+    def _check_names(self, wish: Wish) -> None:
+        """Raises UserError for a community LoRA that is not loaded. It does not repeat the name."""
+        assert self._pipeline is not None
+        networks = (self._pipeline.unet, self._pipeline.text_encoder)
+        loaded = {name for network in networks for name in getattr(network, "peft_config", {})}
+        if (wish.options.get("personal_loras") or {}).keys() - loaded:
+            raise UserError(f"personal_loras: a name is not loaded; loaded: {', '.join(sorted(loaded)) or 'none'}")
 
     def make(self, index: int, planned: PlannedVideo, on_step: OnStep | None = None) -> dict[str, Any]:
         """Make one video: the fields of a `Response`.

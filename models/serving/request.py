@@ -14,12 +14,11 @@ from pydantic import (
     model_validator,
 )
 
-from models.errors import LONGEST_NAME, UserError, field_problems
+from models.errors import UserError, field_problems
 from models.geometry import Size
 from models.modes import Mode
 from models.sampling.settings import MAX_CONTROL_SCALE, SamplingOptions
-from models.serving.image import MAX_IMAGE_BYTES, decode_image
-from models.serving.limits import Limits
+from models.serving.image import MAX_IMAGE_BYTES, PixelBudget, decode_image
 from models.serving.make_video import Wish
 from models.strokes.stroke import MAX_POINTS, MAX_STROKES
 from models.strokes.trajectories import parse_trajectories
@@ -27,6 +26,7 @@ from models.strokes.trajectories import parse_trajectories
 EMPTY = {"image": "", "trajectories": [], "mode": "object", "prompt": ""}
 MAX_LORA_WEIGHT = 100.0
 MAX_KEYFRAMES = 16
+CAMERA_FIELDS = ("move", "amount")
 SETTINGS = (
     "num_inference_steps",
     "guidance_scale",
@@ -97,6 +97,7 @@ class Request(BaseModel):
         """Leave it to `predict` to refuse a record: where MLflow does, its message repeats the whole request."""
         try:
             _check_lengths(data)
+            _check_camera(data)
             return handler(data)
         except RequestError as error:
             request = handler(EMPTY)
@@ -104,11 +105,14 @@ class Request(BaseModel):
             return request
         except ValidationError as error:
             request = handler(EMPTY)
-            request._problem = "; ".join(field_problems(error))
+            request._problem = "; ".join(field_problems(error, KNOWN_NAMES))
             return request
 
-    def wish(self, frame: Size, limits: Limits) -> Wish:
+    def wish(self, frame: Size, budget: PixelBudget) -> Wish:
         """What the sampler is asked for, with the picture at the size of the model's frame (width, height).
+
+        Args:
+            budget: pixels that are left for this video's pictures.
 
         Raises:
             UserError: a field is bad; the message begins with its name.
@@ -118,8 +122,8 @@ class Request(BaseModel):
         _check_weights(self.personal_loras or {})
         names = ("trajectories", "times", "visibility", "camera_trajectories", "camera_times", "camera", "frames")
         fields = {name: value for name in names if (value := getattr(self, name)) is not None}
-        picture = decode_image(self.image, frame, limits.max_pixels)
-        keyframes, notes = self._keyframes(picture.size, frame, limits)
+        picture = decode_image(self.image, frame, budget)
+        keyframes, notes = self._keyframes(picture.size, frame, budget)
         trajectories = parse_trajectories({"width": picture.size[0], "height": picture.size[1], **fields})
         mode = cast(Mode, self.mode)
         trajectories.strokes_of(mode)
@@ -137,12 +141,14 @@ class Request(BaseModel):
             keyframes,
         )
 
-    def _keyframes(self, size: Size, frame: Size, limits: Limits) -> tuple[tuple[tuple[int, Image], ...], list[str]]:
+    def _keyframes(
+        self, size: Size, frame: Size, budget: PixelBudget
+    ) -> tuple[tuple[tuple[int, Image], ...], list[str]]:
         """The pictures of later frames, and what was changed on them. Raises UserError, see `wish`."""
         placed, notes = [], []
         for i, each in enumerate(self.keyframes or []):
             try:
-                picture = decode_image(each.image, frame, limits.max_pixels)
+                picture = decode_image(each.image, frame, budget)
             except UserError as error:
                 raise RequestError(f"keyframes[{i}].{error}") from None
             if picture.size != size:
@@ -151,6 +157,9 @@ class Request(BaseModel):
             placed.append((each.frame, picture.image))
             notes += [f"keyframes[{i}].{note}" for note in picture.notes]
         return tuple(placed), notes
+
+
+KNOWN_NAMES = (*Request.model_fields, *KeyframeField.model_fields, *CAMERA_FIELDS, "str", "float")
 
 
 class Response(BaseModel):
@@ -188,8 +197,15 @@ def _check_lengths(data: Any) -> None:
                 raise RequestError(f"{field}[{i}]: up to {MAX_POINTS} points are allowed, got {len(stroke)}")
 
 
+def _check_camera(data: Any) -> None:
+    """Raises RequestError for a camera move with fields of other names, which the reader of strokes would repeat."""
+    camera = data.get("camera") if isinstance(data, dict) else None
+    if isinstance(camera, dict) and camera.keys() - CAMERA_FIELDS:
+        raise RequestError(f"camera: unknown field; expected {' and '.join(CAMERA_FIELDS)}")
+
+
 def _check_weights(weights: Mapping[str, float]) -> None:
     """Raises RequestError for a weight of a community LoRA that is no number of a sensible size."""
-    for name, weight in weights.items():
+    for weight in weights.values():
         if not abs(weight) <= MAX_LORA_WEIGHT:
-            raise RequestError(f"personal_loras.{name[:LONGEST_NAME]}: must be from -100 to 100, got {weight:g}")
+            raise RequestError(f"personal_loras: a weight must be from -100 to 100, got {weight:g}")

@@ -16,7 +16,6 @@ import asyncio
 import base64
 import json
 import logging
-import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from http import HTTPStatus
@@ -40,6 +39,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 NO_LONGER_ASKED = HttpRefusal(499, "CANCELLED", "stopped: its client has left")
 DELETED = HttpRefusal(409, "CANCELLED", "stopped: it was deleted")
 LOADING = HttpRefusal(503, "TEMPORARILY_UNAVAILABLE", "the model is being loaded; try again soon", 5)
+BUSY_READING = HttpRefusal(429, "RESOURCE_EXHAUSTED", "busy: pictures of other requests are being read; try again", 5)
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 PATHS = ("/invocations", "/jobs", "/jobs/{job_id}")
 
@@ -52,7 +52,7 @@ class Service:
         self._model: Any = None
         self._scoring: Any = None
         self._jobs: JobQueue | None = None
-        self._reading = threading.Semaphore(1)
+        self._reading = asyncio.Lock()
         self.app = Starlette(
             routes=[
                 Route("/invocations", self._counted("/invocations", self._invocations), methods=["POST"]),
@@ -66,6 +66,7 @@ class Service:
             ],
             exception_handlers={HTTPException: _no_route},
         )
+        self.app.router.redirect_slashes = False  # a redirect repeats the address
 
     def open(self, model: Any, scoring: Any) -> None:
         """Take requests.
@@ -131,15 +132,25 @@ class Service:
         return state
 
     async def _planned(self, request: Request) -> list[Any]:
-        """The checked records of a request. One body at a time is parsed and decoded."""
+        """The checked records of a request. One body at a time is parsed and decoded.
+
+        Raises:
+            HttpRefusal: the body is refused, or those before it take longer than `body_seconds` (429).
+        """
         self._opened()
         body = await read_body(request, self.limits)
 
         def plan() -> list[Any]:
-            with self._reading:
-                return self._model.plan(parse_records(body, self.limits), asdict(self.limits))
+            return self._model.plan(parse_records(body, self.limits), asdict(self.limits))
 
-        return await asyncio.to_thread(plan)
+        try:
+            await asyncio.wait_for(self._reading.acquire(), self.limits.body_seconds)
+        except TimeoutError:
+            raise BUSY_READING from None
+        try:
+            return await asyncio.to_thread(plan)
+        finally:
+            self._reading.release()
 
     def _opened(self) -> JobQueue:
         if self._jobs is None:

@@ -33,8 +33,13 @@ def folder(tmp_path_factory) -> Path:
         pip_requirements=[],
     )
     text = (ROOT / "params.yaml").read_text()
-    assert "max_work: 3200" in text and "shutdown_seconds: 30" in text
-    text = text.replace("max_work: 3200", "max_work: 9999").replace("shutdown_seconds: 30", "shutdown_seconds: 1")
+    for old, new in {
+        "max_work: 3200": "max_work: 9999",
+        "shutdown_seconds: 30": "shutdown_seconds: 1",
+        "body_seconds: 5": "body_seconds: 2",
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
     (folder / "params.yaml").write_text(text)
     return folder
 
@@ -69,6 +74,11 @@ def test_it_serves_and_sigterm_hands_back_a_long_request(folder):
         assert good.json()["predictions"][0]["num_frames"] == tiny.FRAMES
         assert requests.get(f"{address}/ping", timeout=5).status_code == 200
         assert requests.get(f"{address}/version", timeout=5).text == mlflow.__version__
+
+        for head in (b"", b"POST /invocations HTTP/1.1\r\nHost: x\r\n"):
+            with socket.create_connection(("127.0.0.1", int(address.rsplit(":", 1)[1])), timeout=20) as slow:
+                slow.sendall(head)
+                assert slow.recv(100).startswith(b"HTTP/1.1 408")
 
         answers = []
         body = {"inputs": [record(num_inference_steps=200)] * 8}

@@ -162,11 +162,14 @@ def test_a_missing_field_is_named(client, field):
         ("keyframes", [{"frame": 1, "image": picture()}] * 99),
         ("keyframes", {"1": "x"}),
         ("output_format", "avi"),
-        ("sead", 1),
     ],
 )
 def test_a_bad_field_is_refused_by_name(client, field, value):
     refused(post(client, record(**{field: value})), f"inputs[0].{field}")
+
+
+def test_the_known_name_that_an_unknown_field_is_like_is_said(client):
+    refused(post(client, record(sead=1)), "inputs[0].*: unknown field; did you mean seed?")
 
 
 def test_not_a_number_is_refused_by_name(client):

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from models.serving import pyfunc
 from models.serving.body import HttpRefusal, parse_records
-from models.serving.image import ImageError, decode_image, read_image
+from models.serving.image import ImageError, PixelBudget, decode_image, read_image
 from models.serving.jobs import JobQueue, ServedJob
 from models.serving.limits import Limits
 from models.serving.metrics import ServiceMetrics
@@ -56,7 +56,7 @@ def test_no_damaged_picture_is_more_than_a_refusal(tmp_path):
                 damaged[place] = rng.integers(0, 256)
             (tmp_path / "picture").write_bytes(damaged)
             try:
-                decode_image(base64.b64encode(damaged).decode(), (24, 16), 10_000)
+                decode_image(base64.b64encode(damaged).decode(), (24, 16), PixelBudget(10_000))
             except ImageError as error:
                 refused += 1
                 assert str(error).startswith("image: ")
@@ -127,6 +127,14 @@ BODIES = {
     "a long key": json.dumps({"A" * 500_000: 1}),
     "a long field": json.dumps({"inputs": [record() | {"A" * 500_000: 1}]}),
     "long names": json.dumps({"inputs": [record(personal_loras={"A" * 400_000 + str(i): 1.0 for i in range(2)})]}),
+    "an unknown name": json.dumps({"inputs": [record(personal_loras={"AAAAAA": 1.0})]}),
+    "an unknown name with a boundless weight": json.dumps({"inputs": [record(personal_loras={"AAAAAA": 1e39})]}),
+    "an unknown name with a text": json.dumps({"inputs": [record(personal_loras={"AAAAAA": "B" * 9})]}),
+    "an unknown field": json.dumps({"inputs": [record(AAAAAA=1)]}),
+    "an unknown field of a camera": json.dumps({"inputs": [record(camera={"move": "zoom_in", "AAAAAA": 1.0})]}),
+    "an unknown move": json.dumps({"inputs": [record(camera={"move": "BBBBBB", "amount": 1.0})]}),
+    "an unknown field of a keyframe": json.dumps({"inputs": [record(keyframes=[{"frame": 1, "AAAAAA": "CCCCCC"}])]}),
+    "a field beside inputs": json.dumps({"inputs": [record()], "AAAAAA": 1}),
     "many names": json.dumps({"inputs": [record(personal_loras={f"{i}": 1.0 for i in range(20_000)})]}),
     "a long camera": json.dumps({"inputs": [record(camera={"B" * 500_000: 1.0})]}),
     "params": json.dumps({"inputs": [record()], "params": {"temperature": 1}}),
@@ -150,7 +158,7 @@ def test_a_hostile_body_gets_a_short_refusal_without_an_echo(client, name):
     assert len(response.content) < 4096
     assert response.json().keys() == {"error_code", "message"}
     assert "Traceback" not in response.text
-    assert not any(letter * 100 in response.text for letter in "ABC")
+    assert not any(letter * 5 in response.text for letter in "ABC")
     assert time.monotonic() - began < 5
 
 
@@ -165,16 +173,16 @@ def test_a_body_over_its_size_is_refused(client):
     assert post(client, b" " * (2**20 + 1)).status_code == 413
 
 
-def test_a_body_that_does_not_go_on_is_refused_in_time():
+@pytest.mark.parametrize("pause", [60, 0.05])
+def test_a_body_that_does_not_go_on_or_trickles_is_refused_in_time(pause):
     service = Service(LIMITS)
     service.open(ImageConductorModel(), scoring=None)
     sent: list[dict] = []
 
     async def receive():
-        if not asked:
-            asked.append(1)
-            return {"type": "http.request", "body": b"{", "more_body": True}
-        await asyncio.sleep(60)
+        await asyncio.sleep(pause if asked else 0)
+        asked.append(1)
+        return {"type": "http.request", "body": b"{", "more_body": True}
 
     async def send(message):
         sent.append(message)
@@ -189,6 +197,33 @@ def test_a_body_that_does_not_go_on_is_refused_in_time():
     }
     asyncio.run(asyncio.wait_for(service.app(scope, receive, send), 10))
     assert sent[0]["status"] == 408
+
+
+def test_a_request_that_cannot_be_read_in_time_is_told_to_come_again(model):
+    service = Service(LIMITS)
+    service.open(model, scoring=None)
+    with TestClient(service.app) as client:
+        client.portal.call(service._reading.acquire)
+        busy = client.post("/invocations", json={"inputs": [record()]})
+        client.portal.call(service._reading.release)
+        assert (busy.status_code, busy.headers["Retry-After"]) == (429, "5")
+        answer(client)
+
+
+def test_pixels_of_a_request_are_counted_together(model):
+    one = 24 * 16
+    keyframed = record(keyframes=[{"frame": 1, "image": record()["image"]}])
+    for records in ([record()] * 3, [record(), keyframed]):
+        model.plan(records, {"max_pixels": 3 * one})
+        with pytest.raises(pyfunc.Refusal, match=f"image: 24x16 pixels.*{3 * one - 1} pixels together"):
+            model.plan(records, {"max_pixels": 3 * one - 1})
+
+
+def test_a_jpeg_of_very_many_scans_is_refused():
+    whole = base64.b64decode(encoded(Image.new("RGB", (24, 16)), "JPEG"))
+    text = base64.b64encode(whole + b"\xff\xda" * 100).decode()
+    with pytest.raises(ImageError, match="more than 100 scans"):
+        decode_image(text, (24, 16), PixelBudget(10_000))
 
 
 def test_limits_are_those_of_the_parameters():

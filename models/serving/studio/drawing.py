@@ -13,7 +13,7 @@ from PIL import Image
 from models.errors import UserError
 from models.modes import Mode
 from models.sampling.picture import SeenPicture
-from models.serving.image import MAX_IMAGE_BYTES, decode_whole_image
+from models.serving.image import MAX_IMAGE_BYTES, PixelBudget, decode_whole_image
 from models.serving.limits import Limits
 from models.strokes.stroke import Stroke, Trajectories
 from models.strokes.trajectories import parse_trajectories
@@ -68,7 +68,7 @@ def read_picture(value: dict[str, Any]) -> tuple[SeenPicture, bytes, str]:
         raise DrawingError("picture: drop, paste or choose one")
     if len(content) > MAX_IMAGE_BYTES * 4 // 3:
         raise DrawingError(f"picture: larger than {MAX_IMAGE_BYTES // 2**20} MB")
-    picture = decode_whole_image(content, Limits().max_pixels)
+    picture = decode_whole_image(content, PixelBudget(Limits().max_pixels))
     return picture, base64.b64decode(content), ".png" if head.startswith("data:image/png") else ".jpg"
 
 
