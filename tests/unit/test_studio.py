@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -15,12 +17,13 @@ from models.serving.cli import main
 from models.serving.load import load_model
 from models.serving.studio.drawing import read_drawing, with_strokes
 from models.serving.studio.estimate import warped_frames
-from models.serving.studio.form import EQ_5, PLAIN, SOLVER_OF_MODEL, Form, make_wish
+from models.serving.studio.form import EQ_5, PLAIN, SOLVER_OF_MODEL, Form
 from models.serving.studio.history import History
 from models.serving.studio.importing import strokes_of_files
 from models.serving.studio.measured import as_plain
 from models.serving.studio.recipe import as_request
 from models.serving.studio.sampler import LocalSampler, RemoteSampler
+from models.serving.studio.wish import make_wish
 from models.serving.studio.work import Studio
 from tests.unit.tiny import pipeline
 
@@ -49,12 +52,18 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sampler(model):
     """One for all tests: models are not loaded in several threads at once."""
-    return LocalSampler(str(model), lambda: load_model(str(model)))
+    return LocalSampler(str(model), lambda tell: load_model(str(model)))
 
 
 @pytest.fixture
 def studio(model, sampler, tmp_path):
-    return Studio(sampler, History(tmp_path / "history", 10**9), str(model), "http://127.0.0.1:5001")
+    return made_in(tmp_path, sampler, str(model))
+
+
+def made_in(folder, sampler, model="model", limit=10**9, history="history") -> Studio:
+    """A studio whose files lie in a folder of the test."""
+    (folder / "made").mkdir(exist_ok=True)
+    return Studio(sampler, History(folder / history, limit), folder / "made", model, "http://127.0.0.1:5001")
 
 
 def test_a_video_is_made_measured_and_kept(studio, tmp_path):
@@ -148,7 +157,7 @@ def server():
 
 
 def test_a_running_server_makes_the_same_video(studio, server, tmp_path):
-    remote = Studio(RemoteSampler(server), History(tmp_path / "remote", 10**9), "model", server)
+    remote = made_in(tmp_path, RemoteSampler(server), history="remote")
     updates = list(remote.make("me", drawing(frames=81), FORM))
     assert "The server is working" in [update.text for update in updates]
     here = list(studio.make("me", drawing(frames=81), FORM))[-1].entry
@@ -159,7 +168,7 @@ def test_a_running_server_makes_the_same_video(studio, server, tmp_path):
 
 
 def test_a_setting_that_a_server_does_not_take_is_said_so(studio, server, tmp_path):
-    remote = Studio(RemoteSampler(server), History(tmp_path / "remote", 10**9), "model", server)
+    remote = made_in(tmp_path, RemoteSampler(server), history="remote")
     with pytest.raises(UserError, match="solver: a scoring server samples with the solver of its model"):
         list(remote.make("me", drawing(), FORM._replace(solver="dpmsolver++")))
     recipe = list(studio.make("me", drawing(), FORM._replace(solver="dpmsolver++")))[-1].entry.facts["recipes"][2]
@@ -254,18 +263,60 @@ def test_what_is_wrong_is_named_by_its_field(studio, text, form, message):
 
 
 def test_a_model_that_is_not_there_is_said_so(tmp_path):
-    sampler = LocalSampler("missing", lambda: load_model(str(tmp_path / "missing")))
-    studio = Studio(sampler, History(tmp_path / "history", 10**9), "missing", "http://127.0.0.1:5001")
+    sampler = LocalSampler("missing", lambda tell: load_model(str(tmp_path / "missing")))
+    studio = made_in(tmp_path, sampler, "missing")
     with pytest.raises(UserError, match="no such folder"):
         list(studio.make("me", drawing(), FORM))
-    assert "no such folder" in studio.status()
+    assert "no such folder" in sampler.status().text and sampler.status().bad
+
+
+def test_a_model_is_loaded_once_in_the_background_with_its_parts_told(model):
+    calls, go = [], threading.Event()
+
+    def load(tell):
+        calls.append(1)
+        tell("weights", 0.4)
+        go.wait()
+        return load_model(str(model))
+
+    sampler = LocalSampler("pocket", load)
+    assert sampler.status().share == 0 and not calls
+    for _ in range(3):
+        sampler.begin()
+    until = threading.Event()
+    while sampler.status().share != 0.4:
+        until.wait(0.01)
+    assert "Loading pocket: weights, 0 s. You can draw." in sampler.status().text
+    go.set()
+    while sampler.status().share is not None:
+        until.wait(0.01)
+    assert "3 frames of 24x16" in sampler.status().text and len(calls) == 1
+
+
+def test_the_page_is_built_without_the_libraries_that_compute(tmp_path):
+    """They are torch and what imports it; with them the page would open seconds later."""
+    program = """if True:
+        import sys
+        from models.serving.studio.quick_import import import_gradio
+        from models.serving.cli import main
+        import_gradio()
+        from pathlib import Path
+        from models.serving.studio import app, history, sampler
+        app.make_page(sampler.RemoteSampler(""), history.History(Path(sys.argv[1]), 1), lambda: None)
+        import gradio.component_meta
+        print([name for name in ("torch", "scipy", "cv2", "av", "mlflow", "diffusers") if name in sys.modules])
+        print(gradio.component_meta.create_or_modify_pyi(None, "", []))
+    """
+    pytest.importorskip("gradio", reason="gradio is not installed; pip install 'image-conductor[studio]'")
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["[]", "None"], done.stderr
 
 
 def test_the_oldest_videos_are_removed_when_the_history_is_full(studio, sampler, tmp_path):
     for _ in range(3):
         list(studio.make("me", drawing(), FORM))
     newest = studio.history.entries()[0].name
-    small = Studio(sampler, History(tmp_path / "history", 1), "m", "http://127.0.0.1:5001")
+    small = made_in(tmp_path, sampler, limit=1)
     entry = list(small.make("me", drawing(), FORM))[-1].entry
     assert [each.name for each in small.history.entries()] == [entry.name] and entry.name > newest
 

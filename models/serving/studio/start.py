@@ -2,48 +2,76 @@
 
 import argparse
 import os
+import tempfile
+import threading
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from models.errors import UserError
+from models.serving.studio.quick_import import import_gradio
+
+if TYPE_CHECKING:
+    from models.serving.studio.work import Studio
 
 MEGABYTE = 2**20
 MAX_UPLOAD = 64 * MEGABYTE
+PATIENCE = 10.0  # seconds until a model is loaded that nobody has asked for yet
 
 
 def run_studio(options: argparse.Namespace) -> None:
-    """Serve the page until it is interrupted."""
+    """Serve the page until it is interrupted. The model is loaded from the first visit on, or after `PATIENCE`."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    try:
-        import gradio  # noqa: F401
-    except ImportError:
-        raise UserError("studio: gradio is missing; install it with: pip install 'image-conductor[studio]'") from None
+    import_gradio()
 
     from models.serving.studio.app import make_page
     from models.serving.studio.history import History
     from models.serving.studio.sampler import LocalSampler, RemoteSampler, Sampler
     from models.serving.studio.widgets import STYLE, page_theme
-    from models.serving.studio.work import Studio
 
-    def load() -> object:
-        from models.serving.load import load_model, place
-
-        return place(load_model(options.model))
-
-    sampler: Sampler = RemoteSampler(options.endpoint) if options.endpoint else LocalSampler(options.model, load)
+    sampler: Sampler
+    sampler = RemoteSampler(options.endpoint) if options.endpoint else LocalSampler(options.model, _loader(options))
     history = History(options.history.resolve(), options.history_mb * MEGABYTE)
-    studio = Studio(sampler, history, options.model, options.endpoint or "http://127.0.0.1:5001")
-    page = make_page(studio)
+    made = Path(tempfile.mkdtemp(prefix="image-conductor-studio-"))
+    opening = threading.Lock()
+
+    @cache
+    def make_studio() -> "Studio":
+        from models.serving.studio.work import Studio
+
+        return Studio(sampler, history, made, options.model, options.endpoint or "http://127.0.0.1:5001")
+
+    def studio() -> "Studio":
+        with opening:
+            return make_studio()
+
+    page = make_page(sampler, history, studio)
     page.queue(max_size=64, default_concurrency_limit=4)
+    waiting = threading.Timer(PATIENCE, sampler.begin)
+    waiting.daemon = True
+    waiting.start()
     page.launch(
         server_name=options.host,
         server_port=options.port,
         quiet=False,
         ssr_mode=False,
         max_file_size=MAX_UPLOAD,
-        allowed_paths=[str(history.folder), str(studio.made)],
+        allowed_paths=[str(history.folder), str(made)],
         theme=page_theme(),
         css=STYLE,
     )
+
+
+def _loader(options: argparse.Namespace) -> Callable[[Callable[[str, float], None]], object]:
+    def load(tell: Callable[[str, float], None]) -> object:
+        from models.serving.load import load_model, place
+
+        tell("weights", 0.4)
+        pipeline = load_model(options.model)
+        tell("the device", 0.9)
+        return place(pipeline)
+
+    return load
 
 
 def add_studio_options(studio: argparse.ArgumentParser, default_model: str) -> None:

@@ -1,30 +1,25 @@
-"""Parts of the page: the stroke editor, the form, the progress bar, example pictures, theme and style."""
+"""Parts of the page: the stroke editor, the form, the progress bar, example pictures, theme and style.
+
+What computes is imported where it is first needed, so that the page opens soon.
+"""
 
 import base64
 import html
 import json
 import math
 import urllib.parse
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
-from PIL import Image
 
 from models.errors import UserError
-from models.pixels import to_uint8
-from models.scenes import render, sample_scenes
-from models.serving.studio.drawing import new_drawing, read_drawing
-from models.serving.studio.estimate import as_data_urls, warped_frames
 from models.serving.studio.form import EQ_5, MAX_VARIATIONS, PLAIN, SOLVER_OF_MODEL
 from models.strokes.camera_presets import CAMERA_MOVES, camera_strokes
-from models.strokes.stroke import MAX_SIDE
 
 PAGE = Path(__file__).with_name("page")
-EXAMPLE_SEEDS = (3, 14, 15, 92)
-EXAMPLE_SIZE = (576, 384)
+EXAMPLES = sorted(PAGE.glob("example-*.jpg"))  # first frames of procedural scenes
 SHOWN = ("wanted strokes", "tracked points")
 SOLVERS = (SOLVER_OF_MODEL, "ddim", "dpmsolver++")
 MODES = ("follow the drawing", "object", "camera", "both")
@@ -75,6 +70,8 @@ def camera_move(text: str) -> list[Any]:
     Args:
         text: JSON of `move`, of `share`, the strokes' length as a share of the width, and of `width` and `height`.
     """
+    from models.strokes.stroke import MAX_SIDE
+
     try:
         asked = json.loads(text)
         move, share = asked["move"], float(asked["share"])
@@ -92,6 +89,9 @@ def camera_move(text: str) -> list[Any]:
 
 def estimate_frames(text: str) -> dict[str, Any]:
     """The frames of the estimate as data URLs, or what is wrong with the drawing."""
+    from models.serving.studio.drawing import read_drawing
+    from models.serving.studio.estimate import as_data_urls, warped_frames
+
     try:
         return {"frames": as_data_urls(warped_frames(read_drawing(text)))}
     except UserError as error:
@@ -164,17 +164,10 @@ def video_slider(left: str | None, right: str | None) -> str:
     return f'<div class="studio-slider">{videos}{slider}</div>'
 
 
-@cache
-def _examples() -> np.ndarray:
-    """Pictures (B, H, W, 3) uint8: first frames of procedural scenes, as the pocket profile is trained on."""
-    scenes = sample_scenes(["object"] * len(EXAMPLE_SEEDS), 1, list(EXAMPLE_SEEDS))
-    return to_uint8(render(scenes, *EXAMPLE_SIZE)[:, 0])
-
-
-def example_pictures() -> list[np.ndarray]:
-    return list(_examples())
-
-
 def example_drawing(number: int) -> str:
     """The editor's value for an example picture."""
-    return new_drawing(Image.fromarray(_examples()[number]))
+    from PIL import Image
+
+    from models.serving.studio.drawing import new_drawing
+
+    return new_drawing(Image.open(EXAMPLES[number]))
