@@ -79,7 +79,7 @@ def _lists(content: Any) -> list[Any]:
         raise TrajectoryError("trajectories: expected a list of tracks with at least one")
     if isinstance(content[0], dict):
         return [content]
-    tracks = []
+    tracks: list[Any] = []
     for n, each in enumerate(content):
         found = _unpacked(f"trajectories[{n}]", each)
         many = isinstance(each, str) and isinstance(found, list) and found and isinstance(found[0], list)
