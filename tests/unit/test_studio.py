@@ -3,9 +3,12 @@
 import base64
 import io
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
@@ -15,16 +18,19 @@ from PIL import Image
 from models.errors import UserError
 from models.serving.cli import main
 from models.serving.load import load_model
+from models.serving.studio.clips import ClipShelf
 from models.serving.studio.drawing import read_drawing, with_strokes
 from models.serving.studio.estimate import warped_frames
 from models.serving.studio.form import EQ_5, PLAIN, SOLVER_OF_MODEL, Form
 from models.serving.studio.history import History
-from models.serving.studio.importing import strokes_of_files
+from models.serving.studio.importing import strokes_of_files, strokes_of_video
 from models.serving.studio.measured import as_plain
 from models.serving.studio.recipe import as_request
 from models.serving.studio.sampler import LocalSampler, RemoteSampler
 from models.serving.studio.wish import make_wish
 from models.serving.studio.work import Studio
+from models.video.write import encode_mp4
+from tests.footage import moving_texture
 from tests.unit.tiny import pipeline
 
 FORM = Form("a lake", "", "follow the drawing", 5, True, 2, SOLVER_OF_MODEL, None, PLAIN, 1.1)
@@ -60,10 +66,10 @@ def studio(model, sampler, tmp_path):
     return made_in(tmp_path, sampler, str(model))
 
 
-def made_in(folder, sampler, model="model", limit=10**9, history="history") -> Studio:
+def made_in(folder, sampler, model="model", limit=10**9, history="history", endpoint="http://127.0.0.1:5001") -> Studio:
     """A studio whose files lie in a folder of the test."""
     (folder / "made").mkdir(exist_ok=True)
-    return Studio(sampler, History(folder / history, limit), folder / "made", model, "http://127.0.0.1:5001")
+    return Studio(sampler, History(folder / history, limit), folder / "made", model, endpoint)
 
 
 def test_a_video_is_made_measured_and_kept(studio, tmp_path):
@@ -94,8 +100,6 @@ def later_pictures(tmp_path):
 
 @pytest.mark.parametrize("guidance", [PLAIN, EQ_5])
 def test_the_command_line_gives_the_same_video(studio, tmp_path, later_pictures, guidance):
-    import shlex
-
     form = later_pictures if guidance == PLAIN else FORM
     entry = list(studio.make("me", drawing(), form._replace(trajectory_guidance=guidance)))[-1].entry
     words = shlex.split(entry.facts["recipes"][0])
@@ -167,6 +171,16 @@ def test_a_running_server_makes_the_same_video(studio, server, tmp_path):
         assert "Note: strokes of 81 frames were resampled in time to 3." in entry.facts["errors"]
 
 
+def test_curl_gives_the_same_video(studio, server, tmp_path, later_pictures):
+    if shutil.which("curl") is None:
+        pytest.skip("no curl here")
+    here = made_in(tmp_path, studio._sampler, history="it's here", endpoint=server)
+    entry = list(here.make("me", drawing(), later_pictures))[-1].entry
+    command = entry.facts["recipes"][2].replace("| python ", f"| {shlex.quote(sys.executable)} ")
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    assert (tmp_path / "video.mp4").read_bytes() == entry.video.read_bytes()
+
+
 def test_a_setting_that_a_server_does_not_take_is_said_so(studio, server, tmp_path):
     remote = made_in(tmp_path, RemoteSampler(server), history="remote")
     with pytest.raises(UserError, match="solver: a scoring server samples with the solver of its model"):
@@ -205,7 +219,7 @@ def test_variations_are_videos_with_seeds_that_count_up_and_previews_come_while_
     (alone,) = [update.entry for update in studio.make("me", drawing(), FORM._replace(seed=6)) if update.entry]
     assert alone.video.read_bytes() == made[1].video.read_bytes()
     shown = studio.compared([entry.name for entry in made] + ["gone"], True, False)
-    assert [title for _, title in shown] == ["seed 5", "seed 6", "seed 7"]
+    assert [title for _, title in shown.values()] == ["seed 5", "seed 6", "seed 7"]
 
 
 def test_cancel_stops_the_sampler_between_two_steps(studio):
@@ -302,7 +316,10 @@ def test_the_page_is_built_without_the_libraries_that_compute(tmp_path):
         import_gradio()
         from pathlib import Path
         from models.serving.studio import app, history, sampler
-        app.make_page(sampler.RemoteSampler(""), history.History(Path(sys.argv[1]), 1), lambda: None)
+        from models.serving.studio import clips, motion
+        shelf = clips.ClipShelf(Path(sys.argv[1]))
+        sources = lambda: motion.StrokeSources(shelf, Path(sys.argv[1]))
+        app.make_page(sampler.RemoteSampler(""), history.History(Path(sys.argv[1]), 1), lambda: None, sources)
         import gradio.component_meta
         print([name for name in ("torch", "scipy", "cv2", "av", "mlflow", "diffusers") if name in sys.modules])
         print(gradio.component_meta.create_or_modify_pyi(None, "", []))
@@ -344,6 +361,38 @@ def test_strokes_of_other_tools_come_into_the_editor(tmp_path):
     assert len(drawn.strokes) == 64 and all(len(stroke.points) == 2 for stroke in drawn.strokes)
     assert "64 of 100 tracks that move most" in said
     assert len(json.loads(with_strokes(drawing(), drawn))["strokes"]) == 64
+
+
+def test_the_motion_of_a_video_becomes_strokes_of_the_points_clicked_or_of_a_grid(tmp_path):
+    video = moving_texture(12, 192, 128, step=3, seed=1)
+    (tmp_path / "a.mp4").write_bytes(encode_mp4(video, 8))
+    clicked, _ = strokes_of_video(tmp_path / "a.mp4", [(150.0, 64.0)], (96, 64))
+    (stroke,) = clicked.strokes
+    assert stroke.points[0] == pytest.approx([74.75, 31.75], abs=0.01)
+    assert stroke.points[-1] - stroke.points[0] == pytest.approx([-16.5, 0], abs=1)
+    drawn, said = strokes_of_video(tmp_path / "a.mp4", 4, (96, 64))
+    assert len(drawn.strokes) == 16 and said.startswith("16 strokes were added.")
+    (tmp_path / "still.mp4").write_bytes(encode_mp4(video[:1].repeat(4, 0), 8))
+    (pin,) = strokes_of_video(tmp_path / "still.mp4", [(20.0, 20.0)], (96, 64))[0].strokes
+    assert len(pin.points) == 1
+    for points, message in (([], "points: click at least one"), ([(900.0, 5.0)], "inside the video"), (4, "no track")):
+        with pytest.raises(UserError, match=message):
+            strokes_of_video(tmp_path / "still.mp4", points, (96, 64))
+
+
+def test_curated_clips_are_found_as_files_and_in_shards(tmp_path):
+    (tmp_path / "clips").mkdir()
+    assert ClipShelf(tmp_path / "missing").names() == []
+    (tmp_path / "clips" / "b.mp4").write_bytes(b"b")
+    (tmp_path / "clips" / "damaged.zip").write_bytes(b"PK")
+    with zipfile.ZipFile(tmp_path / "clips" / "shard-007.zip", "w") as shard:
+        for name in ("a.mp4", "../c.mp4", "d.json"):
+            shard.writestr(name, name)
+    shelf = ClipShelf(tmp_path / "clips")
+    assert shelf.names() == ["a.mp4", "b.mp4"]
+    assert shelf.file("a.mp4", tmp_path).read_bytes() == b"a.mp4" and shelf.file("b.mp4", tmp_path).read_bytes() == b"b"
+    with pytest.raises(UserError, match=r"clip: \.\./c\.mp4 is gone"):
+        shelf.file("../c.mp4", tmp_path)
 
 
 def test_what_a_foreign_server_says_is_shown_as_it_is():

@@ -1,6 +1,8 @@
 """The studio: a page on which people draw strokes, make videos and see whether the strokes were followed.
 
 page/     template, style and script of the stroke editor
+motion    strokes from files and from videos
+clips     curated clips of the pipeline
 drawing   what the editor sends and takes
 form      the fields of the page's form
 wish      what the sampler is asked for by them

@@ -47,6 +47,10 @@ class HistoryEntry:
     def title(self) -> str:
         return str(self.facts.get("prompt") or "no prompt")[:60]
 
+    @property
+    def title_with_seed(self) -> str:
+        return f"{self.title}, seed {self.facts.get('seed')}"
+
     def drawing(self) -> str:
         """The editor's value."""
         return (self.folder / "drawing.json").read_text(encoding="utf-8")

@@ -25,7 +25,9 @@ def run_studio(options: argparse.Namespace) -> None:
     import_gradio()
 
     from models.serving.studio.app import make_page
+    from models.serving.studio.clips import ClipShelf
     from models.serving.studio.history import History
+    from models.serving.studio.motion import StrokeSources
     from models.serving.studio.sampler import LocalSampler, RemoteSampler, Sampler
     from models.serving.studio.widgets import STYLE, page_theme
 
@@ -45,7 +47,8 @@ def run_studio(options: argparse.Namespace) -> None:
         with opening:
             return make_studio()
 
-    page = make_page(sampler, history, studio)
+    shelf = ClipShelf(options.clips)
+    page = make_page(sampler, history, studio, lambda: StrokeSources(shelf, made))
     page.queue(max_size=64, default_concurrency_limit=4)
     waiting = threading.Timer(PATIENCE, sampler.begin)
     waiting.daemon = True
@@ -58,7 +61,7 @@ def run_studio(options: argparse.Namespace) -> None:
         max_file_size=MAX_UPLOAD,
         allowed_paths=[str(history.folder), str(made)],
         theme=page_theme(),
-        css=STYLE,
+        css=STYLE.read_text(encoding="utf-8"),
     )
 
 
@@ -86,3 +89,9 @@ def add_studio_options(studio: argparse.ArgumentParser, default_model: str) -> N
     studio.add_argument("--port", type=int, default=7860, help="default: %(default)s")
     studio.add_argument("--history", type=Path, default=Path("studio_history"), help="folder; default: %(default)s")
     studio.add_argument("--history-mb", type=int, default=1024, help="size that it may grow to; default: %(default)s")
+    studio.add_argument(
+        "--clips",
+        type=Path,
+        default=Path("data/clips/train/videos"),
+        help="folder of videos, or of the pipeline's shards, whose motion the page offers; default: %(default)s",
+    )

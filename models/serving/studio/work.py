@@ -175,10 +175,13 @@ class Studio:
             path.write_bytes(encode_mp4(draw_tracks(frames, drawn, scale), read_info(entry.video).fps))
         return str(path)
 
-    def compared(self, names: Sequence[str], wanted: bool, tracked: bool) -> list[tuple[str, str]]:
-        """The videos of these entries as `overlaid`, with their seeds; entries that are gone are left out."""
-        found = [entry for name in names if (entry := self.history.find(name))]
-        return [(self.overlaid(entry, wanted, tracked), f"seed {entry.facts['seed']}") for entry in found]
+    def compared(self, names: Sequence[str], wanted: bool, tracked: bool) -> dict[str, tuple[str, str]]:
+        """The videos of these entries as `overlaid`, with their seeds, by name; entries that are gone are left out."""
+        found = {name: entry for name in names if (entry := self.history.find(name))}
+        return {
+            name: (self.overlaid(entry, wanted, tracked), f"seed {entry.facts['seed']}")
+            for name, entry in found.items()
+        }
 
     def overlay_of(self, name: str, wanted: bool, tracked: bool) -> str | None:
         """As `overlaid`, of the entry of a name; None if it is gone."""
