@@ -14,4 +14,5 @@ recipe    one result as a command line, Python and curl
 app       the page
 start     the command `image-conductor studio`
 quick_import  gradio in less time
+late          what computes, imported after the page has opened
 """

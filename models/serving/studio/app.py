@@ -118,6 +118,7 @@ def make_page(
             quiet = [gr.skip()] * (len(view) + len(shelf) + len(together))
             made: list[str] = []
             preview = None
+            yield [progress_bar("Getting ready", 0.0), gr.update(interactive=True), *quiet]
             try:
                 for update in studio().make(str(request.session_hash), text, Form(*values)):
                     preview = None if update.entry or not update.running else update.preview or preview

@@ -8,6 +8,7 @@ import gradio as gr
 
 from models.errors import UserError
 from models.serving.studio.clips import ClipShelf
+from models.serving.studio.late import import_light
 from models.serving.studio.widgets import progress_bar
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def told(make: Callable[[], tuple[str, str]]) -> list[Any]:
 
 
 def _add_files(text: str, found: list[str] | None) -> list[Any]:
+    import_light()
     from models.serving.studio.importing import strokes_of_files
 
     return _added(text, lambda size: strokes_of_files([Path(path) for path in found or []], size))
@@ -81,6 +83,7 @@ def _add_files(text: str, found: list[str] | None) -> list[Any]:
 
 def _follow(text: str, video: str, points: list[tuple[float, float]] | float) -> list[Any]:
     """The editor with the motion of points of a video, or of a grid of so many points a side."""
+    import_light()
     from models.serving.studio.importing import strokes_of_video
 
     if not video:
@@ -91,6 +94,7 @@ def _follow(text: str, video: str, points: list[tuple[float, float]] | float) ->
 
 def _added(text: str, read: "Callable[[tuple[int, int]], tuple[Trajectories, str]]") -> list[Any]:
     """The editor with more strokes, and a line about them or about what is wrong."""
+    import_light()
     from models.serving.studio.drawing import canvas_of, with_strokes
 
     def both() -> tuple[str, str]:
@@ -123,6 +127,7 @@ def _click(event: gr.SelectData, video: str, points: list[tuple[float, float]]) 
 
 def _marked(video: str, points: list[tuple[float, float]]) -> "np.ndarray | None":
     """The first frame (H, W, 3) of a video with dots on the points."""
+    import_light()
     import numpy as np
     from PIL import Image, ImageDraw
 

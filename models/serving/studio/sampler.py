@@ -15,6 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from models.errors import UserError
+from models.serving.studio.late import import_heavy
 
 if TYPE_CHECKING:
     from models.serving.make_video import MadeVideo, Wish
@@ -130,7 +131,7 @@ class RemoteSampler:
         self._url = url.rstrip("/")
 
     def begin(self) -> None:
-        pass
+        threading.Thread(target=import_heavy, daemon=True).start()
 
     def status(self) -> Status:
         return Status(f"Videos are made by {self._url}")

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.serving.studio.late import import_heavy
 from models.serving.studio.quick_import import import_gradio
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def run_studio(options: argparse.Namespace) -> None:
 
     @cache
     def make_studio() -> "Studio":
+        import_heavy()
         from models.serving.studio.work import Studio
 
         return Studio(sampler, history, made, options.model, options.endpoint or "http://127.0.0.1:5001")
@@ -67,6 +69,7 @@ def run_studio(options: argparse.Namespace) -> None:
 
 def _loader(options: argparse.Namespace) -> Callable[[Callable[[str, float], None]], object]:
     def load(tell: Callable[[str, float], None]) -> object:
+        import_heavy()
         from models.serving.load import load_model, place
 
         tell("weights", 0.4)

@@ -17,6 +17,7 @@ import numpy as np
 
 from models.errors import UserError
 from models.serving.studio.form import EQ_5, MAX_VARIATIONS, PLAIN, SOLVER_OF_MODEL
+from models.serving.studio.late import import_light
 from models.strokes.camera_presets import CAMERA_MOVES, camera_strokes
 
 PAGE = Path(__file__).with_name("page")
@@ -59,6 +60,7 @@ def camera_move(text: str) -> list[Any]:
     Args:
         text: JSON of `move`, of `share`, the strokes' length as a share of the width, and of `width` and `height`.
     """
+    import_light()
     from models.strokes.stroke import MAX_SIDE
 
     try:
@@ -78,6 +80,7 @@ def camera_move(text: str) -> list[Any]:
 
 def estimate_frames(text: str) -> dict[str, Any]:
     """The frames of the estimate as data URLs, or what is wrong with the drawing."""
+    import_light()
     from models.serving.studio.drawing import read_drawing
     from models.serving.studio.estimate import as_data_urls, warped_frames
 
@@ -165,6 +168,7 @@ def _video(path: str) -> str:
 
 def example_drawing(number: int) -> str:
     """The editor's value for an example picture."""
+    import_light()
     from PIL import Image
 
     from models.serving.studio.drawing import new_drawing
