@@ -18,3 +18,5 @@ jobs        the queue, and how work is stopped
 metrics     figures for Prometheus
 refusal     the answer to a bad request
 """
+
+DEFAULT_MODEL = "artifacts/model"  # the folder that `make repro` writes

@@ -21,14 +21,9 @@ from pathlib import Path
 
 from models.errors import UserError
 from models.modes import LORAS
-from models.serving.benchmark_command import add_benchmark
-from models.serving.convert import add_canvas_option, add_convert_options
-from models.serving.fetch_command import add_fetch
-from models.serving.generate_command import DEFAULT_MODEL, DTYPES, add_generate, seed_number
+from models.serving import DEFAULT_MODEL
 from models.serving.project_commands import add_project_commands, run_project_command
-from models.serving.push import add_push
 from models.serving.studio.start import add_studio_options
-from models.serving.track import add_track_options
 
 FIRST_TRACKERS = ("lucas_kanade", "cotracker")
 
@@ -38,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     try:
         if not run_project_command(given):
-            options = _parser().parse_args(given)
+            options = _parser(studio_alone=given[:1] == ["studio"]).parse_args(given)
             options.run(options)
     except (ValueError, OSError) as error:
         sys.exit(f"image-conductor: {error}")
@@ -95,13 +90,28 @@ def _votes(options: argparse.Namespace) -> None:
     print(preferences_as_text(figures))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(studio_alone: bool) -> argparse.ArgumentParser:
+    """The commands. For the studio nothing of the others is imported, so that its page opens soon."""
     parser = argparse.ArgumentParser(prog="image-conductor", description="Animate an image along drawn trajectories.")
     commands = parser.add_subparsers(required=True, metavar="command")
+    if not studio_alone:
+        _add_others(commands)
+    add_studio_options(commands.add_parser("studio", help="serve the drawing page"), DEFAULT_MODEL)
+    add_project_commands(commands)
+    return parser
+
+
+def _add_others(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from models.serving.benchmark_command import add_benchmark
+    from models.serving.convert import add_convert_options
+    from models.serving.fetch_command import add_fetch
+    from models.serving.generate_command import DTYPES, add_generate, seed_number
+    from models.serving.push import add_push
+    from models.serving.track import add_track_options
+
     add_generate(commands)
     add_convert_options(commands.add_parser("convert", help="write a trajectory file in another tool's format"))
     add_track_options(commands.add_parser("track", help="take strokes from the motion of a video"))
-    add_studio_options(commands.add_parser("studio", help="serve the drawing page"), DEFAULT_MODEL)
 
     official = commands.add_parser("import-official", help="read the authors' released checkpoints")
     official.set_defaults(run=_import_official)
@@ -133,11 +143,11 @@ def _parser() -> argparse.ArgumentParser:
     count.set_defaults(run=_votes)
     count.add_argument("--votes", type=Path, required=True, help="SQLite file of `study`")
     count.add_argument("--output", type=Path, help="figures, .json; only printed if left out")
-    add_project_commands(commands)
-    return parser
 
 
 def _add_videos(parser: argparse.ArgumentParser) -> None:
+    from models.serving.convert import add_canvas_option
+
     parser.add_argument("--videos", type=Path, nargs="+", required=True, help="a folder per method, named after it")
     named = "folder of strokes, named like the videos, in any format, see `convert`"
     parser.add_argument("--trajectories", type=Path, required=True, help=named)

@@ -10,6 +10,7 @@ from models.errors import UserError
 from models.geometry import Size
 from models.modes import MODES, Solver
 from models.sampling.picture import SeenPicture
+from models.serving import DEFAULT_MODEL
 from models.serving.image import ImageError, read_image
 from models.strokes.camera_presets import CAMERA_MOVES
 from models.strokes.trajectories import Trajectories, load_trajectories, parse_trajectories
@@ -17,7 +18,6 @@ from models.strokes.trajectories import Trajectories, load_trajectories, parse_t
 if TYPE_CHECKING:
     from models.sampling.settings import SamplingOptions
 
-DEFAULT_MODEL = "artifacts/model"
 FORMATS = (".mp4", ".gif")
 DTYPES = ("float32", "bfloat16", "float16")
 

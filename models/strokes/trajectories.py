@@ -1,6 +1,5 @@
 """Trajectories of any format, chosen by content: files, requests, arrays. See `models.strokes.formats`."""
 
-import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from models.geometry import Size
 from models.strokes.formats.ati import ATIFormat, TorchContent
 from models.strokes.formats.authors import AuthorsFormat
 from models.strokes.formats.comfyui import ComfyUIFormat
-from models.strokes.formats.common import MAX_FILE_BYTES, ArrayContent, TrajectoryFormat, read_npz
+from models.strokes.formats.common import MAX_FILE_BYTES, ArrayContent, TrajectoryFormat, parse_json, read_npz
 from models.strokes.formats.cotracker import CoTrackerFormat
 from models.strokes.formats.project import ProjectFormat
 from models.strokes.formats.wan_move import WanMoveFormat
@@ -115,18 +114,19 @@ def file_content(path: Path) -> Any:
     if data.startswith(b"\x80"):
         return TorchContent(data)
     if len(data) > 8 and data[8:9] == b"{" and struct.unpack("<Q", data[:8])[0] < len(data):
-        return ArrayContent(_read("safetensors", lambda: safetensors.numpy.load(data)))
-    return _read("JSON", lambda: _json(data.decode("utf-8")))
+        return ArrayContent(_read("safetensors", lambda: _tensors(data)))
+    return _read("JSON", lambda: parse_json(data.decode("utf-8-sig")))
 
 
-def _json(text: str) -> Any:
-    """JSON; with single quotes, too, which ComfyUI's nodes write and read."""
+def _tensors(data: bytes) -> dict[str, np.ndarray]:
+    """Tensors of a `.safetensors` by name; types that numpy lacks, such as bfloat16, become float32."""
     try:
-        return json.loads(text)
-    except ValueError:
-        if text.lstrip().startswith("[") and '"' not in text and "'" in text:
-            return json.loads(text.replace("'", '"'))
-        raise
+        return safetensors.numpy.load(data)
+    except KeyError:
+        from safetensors.torch import load
+
+        found = load(data)
+        return {name: (each.float() if each.is_floating_point() else each).numpy() for name, each in found.items()}
 
 
 def _read(kind: str, read: Callable[[], Any]) -> Any:

@@ -11,7 +11,9 @@ from contextlib import suppress
 import pytest
 from PIL import Image
 
+from models.video.write import encode_mp4
 from tests.e2e.test_study import browser  # noqa: F401  the fixture
+from tests.footage import moving_texture
 from tests.unit.tiny import pipeline
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -110,6 +112,24 @@ class Page:
         chain.perform()
 
 
+def follow_clicked_points(page: Page, folder) -> None:
+    """A point that is clicked on a video's first frame becomes a stroke of the editor."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    (folder / "clip.mp4").write_bytes(encode_mp4(moving_texture(8, 96, 64, step=2, seed=1), 8))
+    page.open("Motion from a video")
+    page.until("document.querySelector('#studio-clip input[type=file]')")
+    page.driver.find_element("css selector", "#studio-clip input[type=file]").send_keys(str(folder / "clip.mp4"))
+    page.until("document.querySelector('#studio-frame img')")
+    frame = page.driver.find_element("css selector", "#studio-frame img")
+    page.js("arguments[0].scrollIntoView({block: 'center'})", frame)
+    plain, before = frame.get_attribute("src"), page.strokes()
+    ActionChains(page.driver).move_to_element(frame).click().perform()
+    page.until(f"document.querySelector('#studio-frame img').src !== '{plain}'")
+    page.click("button#studio-follow")
+    page.until(f"document.querySelectorAll('.ic-list li').length === {before + 1}")
+
+
 @pytest.mark.parametrize(("width", "kind"), [(1300, "mouse"), (390, "touch")])
 def test_a_user_draws_and_makes_a_video(address, browser, tmp_path, width, kind):  # noqa: F811
     browser.set_window_size(width, 1000)
@@ -153,13 +173,14 @@ def test_a_user_draws_and_makes_a_video(address, browser, tmp_path, width, kind)
     made = page.js("return document.querySelector('#studio-mp4')?.closest('a, button')?.parentElement.innerHTML || ''")
     assert "mp4" in made
 
-    page.open("Strokes from a file or a video")
+    page.open("Strokes from a file")
     (tmp_path / HOSTILE_NAME).write_text("[[[1, <b>")
     page.until("document.querySelector('#studio-strokes input[type=file]')")
     browser.find_element("css selector", "#studio-strokes input[type=file]").send_keys(str(tmp_path / HOSTILE_NAME))
     page.until("document.querySelector('#studio-progress .studio-bad')")
     assert "Traceback" not in page.text("body") and "not readable" in page.text("#studio-progress")
 
+    follow_clicked_points(page, tmp_path)
     browser.get(address)
     page.until(f"document.querySelectorAll('#studio-history .thumbnail-item').length === {before + 1}")
     page.click("#studio-history .thumbnail-item")

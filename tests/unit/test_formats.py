@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
 import torch
 
 from models.serving.cli import main
@@ -73,6 +74,54 @@ def test_cotracker_tensors_are_read_and_written_back_equal(tmp_path, suffix, nam
     assert np.array_equal(places, tracks) and np.array_equal(shown, visibility)
 
 
+def quoted(content):
+    return json.dumps(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "given", [np.float16, np.float64, np.int32, np.uint16, ">f4", np.asfortranarray, lambda a: a[0]]
+)
+@pytest.mark.parametrize(
+    "shape_of_visibility",
+    [lambda v: v, lambda v: v[None, ..., None].astype(np.uint8), lambda v: v[None] * np.float32(1)],
+)
+def test_arrays_of_any_type_and_order_are_read_and_written_back_equal(tmp_path, given, shape_of_visibility):
+    tracks, visibility = random_tracks(49)
+    tracks = tracks[None].astype(np.float64) + np.pi / 1000
+    tracks = given(tracks) if callable(given) and not isinstance(given, type) else tracks.astype(given)
+    np.save(tmp_path / "a_tracks.npy", tracks)
+    np.save(tmp_path / "a_visibility.npy", shape_of_visibility(visibility))
+    for path in ("a_tracks.npy", "b_tracks.npy"):
+        drawn, places, shown = read_back(tmp_path / path)
+        assert np.array_equal(places, tracks.reshape(places.shape)) and np.array_equal(shown, visibility)
+        save_trajectories(drawn, tmp_path / "b_tracks.npy")
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        lambda t, v: {"pred_tracks": t[None], "pred_visibility": v[None, ..., None], "queries": np.zeros((1, 5, 3))},
+        lambda t, v: {"track_path": t, "track_visibility": v},
+        lambda t, v: {"arr_0": t, "arr_1": v, "normalised": np.array(False)},
+    ],
+)
+def test_tensors_are_found_by_other_names_and_what_is_unread_is_said(tmp_path, arrays):
+    tracks, visibility = random_tracks(49)
+    np.savez(tmp_path / "a.npz", **arrays(tracks, visibility))
+    drawn, places, shown = read_back(tmp_path / "a.npz")
+    assert np.array_equal(places, tracks) and np.array_equal(shown, visibility)
+    unread = set(arrays(tracks, visibility)) & {"queries", "normalised"}
+    assert drawn.notes == tuple(f"the tensors {name} have no effect" for name in unread)
+
+
+def test_tensors_of_a_type_that_numpy_lacks_are_read(tmp_path):
+    tracks, visibility = (torch.from_numpy(each[None]) for each in random_tracks(49))
+    tensors = {"tracks": tracks.bfloat16(), "visibility": visibility}
+    (tmp_path / "a.safetensors").write_bytes(safetensors.torch.save(tensors))
+    _, places, shown = read_back(tmp_path / "a.safetensors")
+    assert np.array_equal(places, tracks[0].bfloat16().float().numpy()) and np.array_equal(shown, visibility[0].numpy())
+
+
 def test_ati_files_are_read_without_pickles_and_written_back_equal(tmp_path):
     tracks, visibility = random_tracks(121)
     ati_file(tmp_path / "a.pth", tracks, visibility)
@@ -114,7 +163,27 @@ def test_comfyui_coordinates_are_read_and_written_back_equal(tmp_path):
     assert json.loads((tmp_path / "again.json").read_text()) == content
 
 
-@pytest.mark.parametrize("write", [json.dumps, str, lambda track: json.dumps([json.dumps(track)])])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda content: "\ufeff" + json.dumps(content),
+        str,
+        quoted,
+        lambda content: json.dumps(quoted(content)),
+        lambda content: json.dumps(str(content)),
+        lambda content: json.dumps([json.dumps(track) for track in content]),
+        lambda content: json.dumps([json.dumps(content)]),
+        lambda content: str([json.dumps(track) for track in content]),
+    ],
+)
+def test_comfyui_coordinates_as_text_within_text_are_written_back_equal(tmp_path, write):
+    content = [[{"x": 10.123456789012345, "y": 20}, {"x": 30.5, "y": n / 3}] for n in range(2)]
+    (tmp_path / "a.json").write_text(write(content), encoding="utf-8")
+    save_trajectories(load_trajectories(tmp_path / "a.json", CANVAS), tmp_path / "b.json", "comfyui")
+    assert json.loads((tmp_path / "b.json").read_text()) == content
+
+
+@pytest.mark.parametrize("write", [json.dumps, str, quoted, lambda track: json.dumps([json.dumps(track)])])
 def test_a_single_comfyui_list_is_one_track_whatever_the_quotes(tmp_path, write):
     (tmp_path / "one.txt").write_text(write([{"x": 10, "y": 20}, {"x": 30.5, "y": 20}]))
     drawn = load_trajectories(tmp_path / "one.txt", CANVAS)
@@ -226,6 +295,9 @@ def test_a_stroke_may_enter_from_outside_the_frame_and_counts_from_there():
         ([[{"x": 1, "y": float("nan")}]], r"trajectories\[0\]\[0\]\[1\]: .*finite"),
         ([[{"x": 10**400, "y": 2}]], r"trajectories\[0\]: .*too large"),
         (["not json"], r"trajectories\[0\]: not readable"),
+        ("__import__('os')", "trajectories: not readable"),
+        ("['a'" + "[" * 100000, "trajectories: not readable"),
+        ("[]", "trajectories: expected a list of tracks with at least one"),
         ([[{"x": 9000, "y": 2}]], "no track is ever visible on the canvas of 832x480"),
         (np.zeros((2, 81, 3, 2)), "a batch of 2 videos"),
         (np.zeros((1, 81, 1025, 2)), "N in 1..1024"),

@@ -3,7 +3,12 @@
 import base64
 import io
 import json
+import shlex
+import shutil
+import subprocess
+import sys
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
@@ -13,15 +18,19 @@ from PIL import Image
 from models.errors import UserError
 from models.serving.cli import main
 from models.serving.load import load_model
+from models.serving.studio.clips import ClipShelf
 from models.serving.studio.drawing import read_drawing, with_strokes
 from models.serving.studio.estimate import warped_frames
-from models.serving.studio.form import EQ_5, PLAIN, SOLVER_OF_MODEL, Form, make_wish
+from models.serving.studio.form import EQ_5, PLAIN, SOLVER_OF_MODEL, Form
 from models.serving.studio.history import History
-from models.serving.studio.importing import strokes_of_files
+from models.serving.studio.importing import strokes_of_files, strokes_of_video
 from models.serving.studio.measured import as_plain
 from models.serving.studio.recipe import as_request
 from models.serving.studio.sampler import LocalSampler, RemoteSampler
+from models.serving.studio.wish import make_wish
 from models.serving.studio.work import Studio
+from models.video.write import encode_mp4
+from tests.footage import moving_texture
 from tests.unit.tiny import pipeline
 
 FORM = Form("a lake", "", "follow the drawing", 5, True, 2, SOLVER_OF_MODEL, None, PLAIN, 1.1)
@@ -49,12 +58,18 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sampler(model):
     """One for all tests: models are not loaded in several threads at once."""
-    return LocalSampler(str(model), lambda: load_model(str(model)))
+    return LocalSampler(str(model), lambda tell: load_model(str(model)))
 
 
 @pytest.fixture
 def studio(model, sampler, tmp_path):
-    return Studio(sampler, History(tmp_path / "history", 10**9), str(model), "http://127.0.0.1:5001")
+    return made_in(tmp_path, sampler, str(model))
+
+
+def made_in(folder, sampler, model="model", limit=10**9, history="history", endpoint="http://127.0.0.1:5001") -> Studio:
+    """A studio whose files lie in a folder of the test."""
+    (folder / "made").mkdir(exist_ok=True)
+    return Studio(sampler, History(folder / history, limit), folder / "made", model, endpoint)
 
 
 def test_a_video_is_made_measured_and_kept(studio, tmp_path):
@@ -85,8 +100,6 @@ def later_pictures(tmp_path):
 
 @pytest.mark.parametrize("guidance", [PLAIN, EQ_5])
 def test_the_command_line_gives_the_same_video(studio, tmp_path, later_pictures, guidance):
-    import shlex
-
     form = later_pictures if guidance == PLAIN else FORM
     entry = list(studio.make("me", drawing(), form._replace(trajectory_guidance=guidance)))[-1].entry
     words = shlex.split(entry.facts["recipes"][0])
@@ -148,7 +161,7 @@ def server():
 
 
 def test_a_running_server_makes_the_same_video(studio, server, tmp_path):
-    remote = Studio(RemoteSampler(server), History(tmp_path / "remote", 10**9), "model", server)
+    remote = made_in(tmp_path, RemoteSampler(server), history="remote")
     updates = list(remote.make("me", drawing(frames=81), FORM))
     assert "The server is working" in [update.text for update in updates]
     here = list(studio.make("me", drawing(frames=81), FORM))[-1].entry
@@ -158,8 +171,18 @@ def test_a_running_server_makes_the_same_video(studio, server, tmp_path):
         assert "Note: strokes of 81 frames were resampled in time to 3." in entry.facts["errors"]
 
 
+def test_curl_gives_the_same_video(studio, server, tmp_path, later_pictures):
+    if shutil.which("curl") is None:
+        pytest.skip("no curl here")
+    here = made_in(tmp_path, studio._sampler, history="it's here", endpoint=server)
+    entry = list(here.make("me", drawing(), later_pictures))[-1].entry
+    command = entry.facts["recipes"][2].replace("| python ", f"| {shlex.quote(sys.executable)} ")
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    assert (tmp_path / "video.mp4").read_bytes() == entry.video.read_bytes()
+
+
 def test_a_setting_that_a_server_does_not_take_is_said_so(studio, server, tmp_path):
-    remote = Studio(RemoteSampler(server), History(tmp_path / "remote", 10**9), "model", server)
+    remote = made_in(tmp_path, RemoteSampler(server), history="remote")
     with pytest.raises(UserError, match="solver: a scoring server samples with the solver of its model"):
         list(remote.make("me", drawing(), FORM._replace(solver="dpmsolver++")))
     recipe = list(studio.make("me", drawing(), FORM._replace(solver="dpmsolver++")))[-1].entry.facts["recipes"][2]
@@ -196,7 +219,7 @@ def test_variations_are_videos_with_seeds_that_count_up_and_previews_come_while_
     (alone,) = [update.entry for update in studio.make("me", drawing(), FORM._replace(seed=6)) if update.entry]
     assert alone.video.read_bytes() == made[1].video.read_bytes()
     shown = studio.compared([entry.name for entry in made] + ["gone"], True, False)
-    assert [title for _, title in shown] == ["seed 5", "seed 6", "seed 7"]
+    assert [title for _, title in shown.values()] == ["seed 5", "seed 6", "seed 7"]
 
 
 def test_cancel_stops_the_sampler_between_two_steps(studio):
@@ -254,18 +277,63 @@ def test_what_is_wrong_is_named_by_its_field(studio, text, form, message):
 
 
 def test_a_model_that_is_not_there_is_said_so(tmp_path):
-    sampler = LocalSampler("missing", lambda: load_model(str(tmp_path / "missing")))
-    studio = Studio(sampler, History(tmp_path / "history", 10**9), "missing", "http://127.0.0.1:5001")
+    sampler = LocalSampler("missing", lambda tell: load_model(str(tmp_path / "missing")))
+    studio = made_in(tmp_path, sampler, "missing")
     with pytest.raises(UserError, match="no such folder"):
         list(studio.make("me", drawing(), FORM))
-    assert "no such folder" in studio.status()
+    assert "no such folder" in sampler.status().text and sampler.status().bad
+
+
+def test_a_model_is_loaded_once_in_the_background_with_its_parts_told(model):
+    calls, go = [], threading.Event()
+
+    def load(tell):
+        calls.append(1)
+        tell("weights", 0.4)
+        go.wait()
+        return load_model(str(model))
+
+    sampler = LocalSampler("pocket", load)
+    assert sampler.status().share == 0 and not calls
+    for _ in range(3):
+        sampler.begin()
+    until = threading.Event()
+    while sampler.status().share != 0.4:
+        until.wait(0.01)
+    assert "Loading pocket: weights, 0 s. You can draw." in sampler.status().text
+    go.set()
+    while sampler.status().share is not None:
+        until.wait(0.01)
+    assert "3 frames of 24x16" in sampler.status().text and len(calls) == 1
+
+
+def test_the_page_is_built_without_the_libraries_that_compute(tmp_path):
+    """They are torch and what imports it; with them the page would open seconds later."""
+    program = """if True:
+        import sys
+        from models.serving.studio.quick_import import import_gradio
+        from models.serving.cli import main
+        import_gradio()
+        from pathlib import Path
+        from models.serving.studio import app, history, sampler
+        from models.serving.studio import clips, motion
+        shelf = clips.ClipShelf(Path(sys.argv[1]))
+        sources = lambda: motion.StrokeSources(shelf, Path(sys.argv[1]))
+        app.make_page(sampler.RemoteSampler(""), history.History(Path(sys.argv[1]), 1), lambda: None, sources)
+        import gradio.component_meta
+        print([name for name in ("torch", "scipy", "cv2", "av", "mlflow", "diffusers") if name in sys.modules])
+        print(gradio.component_meta.create_or_modify_pyi(None, "", []))
+    """
+    pytest.importorskip("gradio", reason="gradio is not installed; pip install 'image-conductor[studio]'")
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["[]", "None"], done.stderr
 
 
 def test_the_oldest_videos_are_removed_when_the_history_is_full(studio, sampler, tmp_path):
     for _ in range(3):
         list(studio.make("me", drawing(), FORM))
     newest = studio.history.entries()[0].name
-    small = Studio(sampler, History(tmp_path / "history", 1), "m", "http://127.0.0.1:5001")
+    small = made_in(tmp_path, sampler, limit=1)
     entry = list(small.make("me", drawing(), FORM))[-1].entry
     assert [each.name for each in small.history.entries()] == [entry.name] and entry.name > newest
 
@@ -293,6 +361,38 @@ def test_strokes_of_other_tools_come_into_the_editor(tmp_path):
     assert len(drawn.strokes) == 64 and all(len(stroke.points) == 2 for stroke in drawn.strokes)
     assert "64 of 100 tracks that move most" in said
     assert len(json.loads(with_strokes(drawing(), drawn))["strokes"]) == 64
+
+
+def test_the_motion_of_a_video_becomes_strokes_of_the_points_clicked_or_of_a_grid(tmp_path):
+    video = moving_texture(12, 192, 128, step=3, seed=1)
+    (tmp_path / "a.mp4").write_bytes(encode_mp4(video, 8))
+    clicked, _ = strokes_of_video(tmp_path / "a.mp4", [(150.0, 64.0)], (96, 64))
+    (stroke,) = clicked.strokes
+    assert stroke.points[0] == pytest.approx([74.75, 31.75], abs=0.01)
+    assert stroke.points[-1] - stroke.points[0] == pytest.approx([-16.5, 0], abs=1)
+    drawn, said = strokes_of_video(tmp_path / "a.mp4", 4, (96, 64))
+    assert len(drawn.strokes) == 16 and said.startswith("16 strokes were added.")
+    (tmp_path / "still.mp4").write_bytes(encode_mp4(video[:1].repeat(4, 0), 8))
+    (pin,) = strokes_of_video(tmp_path / "still.mp4", [(20.0, 20.0)], (96, 64))[0].strokes
+    assert len(pin.points) == 1
+    for points, message in (([], "points: click at least one"), ([(900.0, 5.0)], "inside the video"), (4, "no track")):
+        with pytest.raises(UserError, match=message):
+            strokes_of_video(tmp_path / "still.mp4", points, (96, 64))
+
+
+def test_curated_clips_are_found_as_files_and_in_shards(tmp_path):
+    (tmp_path / "clips").mkdir()
+    assert ClipShelf(tmp_path / "missing").names() == []
+    (tmp_path / "clips" / "b.mp4").write_bytes(b"b")
+    (tmp_path / "clips" / "damaged.zip").write_bytes(b"PK")
+    with zipfile.ZipFile(tmp_path / "clips" / "shard-007.zip", "w") as shard:
+        for name in ("a.mp4", "../c.mp4", "d.json"):
+            shard.writestr(name, name)
+    shelf = ClipShelf(tmp_path / "clips")
+    assert shelf.names() == ["a.mp4", "b.mp4"]
+    assert shelf.file("a.mp4", tmp_path).read_bytes() == b"a.mp4" and shelf.file("b.mp4", tmp_path).read_bytes() == b"b"
+    with pytest.raises(UserError, match=r"clip: \.\./c\.mp4 is gone"):
+        shelf.file("../c.mp4", tmp_path)
 
 
 def test_what_a_foreign_server_says_is_shown_as_it_is():

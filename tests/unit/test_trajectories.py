@@ -103,7 +103,7 @@ def test_camera_strokes_are_kept_apart():
         (CANVAS | {"trajectory": []}, "trajectory: .*not permitted"),
         ([], "trajectories: .*at least 1"),
         ([[[1]]], r"trajectories\[0\]\[0\]"),
-        ("strokes", "trajectories: .*got str"),
+        ("strokes", "trajectories: .*not readable"),
         (np.zeros((4, 3)), r"trajectories: .*\(T, N, 2\)"),
         (np.zeros((0, 1, 2)), "trajectories: .*T in 1"),
         (np.full((2, 1, 2), np.nan), r"trajectories\[0\]\[0\]\[0\]: .*finite"),

@@ -11,15 +11,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from models.serving.make_video import MadeVideo
-from models.serving.studio.drawing import Drawing
-from models.strokes.formats.project import as_object
-from models.video.read import read_video
+if TYPE_CHECKING:
+    from models.serving.make_video import MadeVideo
+    from models.serving.studio.drawing import Drawing
 
 NAME = re.compile(r"\d{8}-\d{6}-\d{3}-\d+")
 THUMBNAIL = (240, 240)
@@ -48,6 +47,10 @@ class HistoryEntry:
     def title(self) -> str:
         return str(self.facts.get("prompt") or "no prompt")[:60]
 
+    @property
+    def title_with_seed(self) -> str:
+        return f"{self.title}, seed {self.facts.get('seed')}"
+
     def drawing(self) -> str:
         """The editor's value."""
         return (self.folder / "drawing.json").read_text(encoding="utf-8")
@@ -57,6 +60,8 @@ class HistoryEntry:
         return self.folder / f"keyframe-{frame}.png"
 
     def frames(self) -> np.ndarray:
+        from models.video.read import read_video
+
         return read_video(self.video)[0]
 
 
@@ -85,13 +90,15 @@ class History:
 
     def add(
         self,
-        drawing: Drawing,
-        video: MadeVideo,
+        drawing: "Drawing",
+        video: "MadeVideo",
         request: dict[str, Any],
         keyframes: Sequence[tuple[int, Image.Image]],
         facts: dict[str, Any],
     ) -> HistoryEntry:
         """Write an entry whole, or not at all."""
+        from models.strokes.formats.project import as_object
+
         now = time.time()
         stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
         name = f"{stamp}-{int(now * 1000) % 1000:03d}-{video.seed}"
@@ -104,7 +111,7 @@ class History:
         (part / "drawing.json").write_text(drawing.text, encoding="utf-8")
         (part / "request.json").write_text(json.dumps({"inputs": [request]}), encoding="utf-8")
         (part / "video.mp4").write_bytes(video.data)
-        thumbnail = Image.fromarray(read_video(part / "video.mp4")[0][0])
+        thumbnail = Image.fromarray(HistoryEntry(part, facts).frames()[0])
         thumbnail.thumbnail(THUMBNAIL)
         thumbnail.save(part / "thumbnail.jpg", quality=85)
         (part / "entry.json").write_text(json.dumps(facts), encoding="utf-8")

@@ -1,5 +1,6 @@
 """Strokes for the editor from files of any format and from the motion of a video."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ MOST_STROKES = 64  # that the editor can still show well; of more, those that mo
 THIN = 1.5  # pixels of the picture that a thinned stroke may lie off its track
 STILL = 0.01  # share of the picture's width below which a point of a video counts as resting
 LONG_SIDE = 512  # pixels at which videos are tracked
+Point = tuple[float, float]  # x and y in pixels
 
 
 def strokes_of_files(paths: list[Path], canvas: Size) -> tuple[Trajectories, str]:
@@ -27,16 +29,33 @@ def strokes_of_files(paths: list[Path], canvas: Size) -> tuple[Trajectories, str
     return _for_editor(load_trajectories(_together(files[0], paths), canvas), canvas)
 
 
-def strokes_of_video(path: Path, grid: int, canvas: Size) -> tuple[Trajectories, str]:
-    """The moving points of a video's grid as strokes on a picture of this size, and what to say about them."""
+def frames_to_track(path: Path) -> np.ndarray:
+    """Frames (T, H, W, 3) uint8 of a short video, at most `LONG_SIDE` pixels a side. Raises UserError."""
     frames = read_short_video(path)
     height, width = frames.shape[1:3]
     scale = min(1.0, LONG_SIDE / max(width, height))
-    if scale < 1:
-        width, height = round(width * scale), round(height * scale)
-        frames = np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames])
-    drawn = video_strokes(frames, point_grid(width, height, grid), "lucas_kanade", STILL * width)
-    return _for_editor(drawn, canvas)
+    if scale == 1:
+        return frames
+    size = (round(width * scale), round(height * scale))
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
+
+
+def strokes_of_video(path: Path, points: Sequence[Point] | int, canvas: Size) -> tuple[Trajectories, str]:
+    """The motion of a video as strokes on a picture of this size, and what to say about them.
+
+    Args:
+        points: in pixels of `frames_to_track`, each of which becomes a stroke; or a number of points per side of a
+            grid, of which those that move become strokes.
+    """
+    frames = frames_to_track(path)
+    height, width = frames.shape[1:3]
+    if isinstance(points, int):
+        starts, least = point_grid(width, height, points), STILL * width
+    elif len(points):
+        starts, least = np.array(points, np.float32), 0.0
+    else:
+        raise UserError("points: click at least one on the video's first frame, or follow a grid")
+    return _for_editor(video_strokes(frames, starts, "lucas_kanade", least), canvas)
 
 
 def _for_editor(drawn: Trajectories, canvas: Size) -> tuple[Trajectories, str]:

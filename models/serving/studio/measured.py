@@ -60,12 +60,17 @@ def measure_video(video: np.ndarray, drawn: Trajectories, mode: Mode) -> Measure
 
 def errors_as_markdown(errors: list[StrokeError]) -> str:
     """A table of the errors."""
-    lines = ["| stroke | error | share of the stroke | |", "|---|---:|---:|---|"]
-    for each in errors[:40]:
+    shown = errors[:40]
+    lost = any(each.lost for each in shown)
+    lines = ["| stroke | error | share of the stroke |", "|---|---:|---:|"]
+    for each in shown:
         px = "not in the frame" if each.px is None else f"{each.px:.1f} px"
         share = "rests" if each.share is None and each.px is not None else ""
         share = f"{100 * each.share:.0f} %" if each.share is not None else share
-        lines.append(f"| {each.kind} {each.number} | {px} | {share} | {'lost' if each.lost else ''} |")
+        mark = f" {'lost' if each.lost else ''} |" if lost else ""
+        lines.append(f"| {each.kind} {each.number} | {px} | {share} |{mark}")
+    if lost:
+        lines[:2] = [f"{lines[0]} tracking |", f"{lines[1]}---|"]
     moving = [each for each in errors if each.share is not None and each.px is not None]
     mean = np.mean([each.px or 0 for each in moving]) if moving else None
     head = (

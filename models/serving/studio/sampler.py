@@ -1,6 +1,7 @@
 """Where the studio's videos come from: a model in this process, or a scoring server.
 
-One video is made at a time. A model is loaded once, in the background.
+One video is made at a time. A model is loaded once, in the background. The libraries that compute are imported there,
+so that the page opens before.
 """
 
 import base64
@@ -11,10 +12,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from itertools import count
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from models.errors import UserError
-from models.serving.make_video import MadeVideo, Wish, make_video, preview
+from models.serving.studio.late import import_heavy
+
+if TYPE_CHECKING:
+    from models.serving.make_video import MadeVideo, Wish
 
 OnStep = Callable[[int, int, Callable[[], bytes] | None], None]
 TIMEOUT = 1800  # seconds that a scoring server may take for a video
@@ -29,13 +33,24 @@ class SamplerError(UserError):
     """No video could be made; the message says why."""
 
 
+class Status(NamedTuple):
+    """text: one line; share: of the loading that is done, None when nothing is loading; bad: there is no model."""
+
+    text: str
+    share: float | None = None
+    bad: bool = False
+
+
 class Sampler(Protocol):
     """Makes one video at a time."""
 
-    def status(self) -> str:
-        """What the sampler is, or is waiting for: one line for the page."""
+    def begin(self) -> None:
+        """Load what is needed, in the background; calls after the first one do nothing."""
 
-    def sample(self, wish: Wish, request: dict[str, Any], on_step: OnStep) -> MadeVideo:
+    def status(self) -> Status:
+        """What the sampler is, or is waiting for."""
+
+    def sample(self, wish: "Wish", request: dict[str, Any], on_step: OnStep) -> "MadeVideo":
         """Make a video; `request` is the same wish as a scoring server takes it.
 
         Args:
@@ -46,19 +61,30 @@ class Sampler(Protocol):
 
 
 class LocalSampler:
-    """A model in this process, loaded by `load` in a thread of its own."""
+    """A model in this process, loaded by `load` in a thread of its own, from `begin` or the first video on.
 
-    def __init__(self, address: str, load: Callable[[], Any]):
+    load: gets a function for the part that is being loaded and the share that is done before it.
+    """
+
+    def __init__(self, address: str, load: Callable[[Callable[[str, float], None]], Any]):
         self._address, self._load = address, load
-        self._turn, self._loaded = threading.Lock(), threading.Event()
+        self._turn, self._beginning, self._loaded = threading.Lock(), threading.Lock(), threading.Event()
+        self._thread: threading.Thread | None = None
         self._pipeline: Any = None
         self._problem = ""
+        self._part, self._share = "libraries", 0.0
         self._began = time.monotonic()
-        threading.Thread(target=self._load_it, daemon=True).start()
+
+    def begin(self) -> None:
+        with self._beginning:
+            if self._thread is None:
+                self._began = time.monotonic()
+                self._thread = threading.Thread(target=self._load_it, daemon=True)
+                self._thread.start()
 
     def _load_it(self) -> None:
         try:
-            self._pipeline = self._load()
+            self._pipeline = self._load(self._told)
             self._pipeline.set_progress_bar_config(disable=True)
         except (ValueError, OSError) as error:
             self._problem = str(error)
@@ -66,18 +92,25 @@ class LocalSampler:
             self._problem = f"--model: {self._address}: could not be loaded: {type(error).__name__}"
         self._loaded.set()
 
-    def status(self) -> str:
+    def _told(self, part: str, share: float) -> None:
+        self._part, self._share = part, share
+
+    def status(self) -> Status:
         if self._problem:
-            return f"No model: {self._problem}"
+            return Status(f"No model: {self._problem}", bad=True)
         if not self._loaded.is_set():
-            return f"Loading the model {self._address}, {time.monotonic() - self._began:.0f} s so far. You can draw."
+            seconds = 0 if self._thread is None else time.monotonic() - self._began
+            return Status(f"Loading {self._address}: {self._part}, {seconds:.0f} s. You can draw.", self._share)
         settings = self._pipeline.settings
-        return (
+        return Status(
             f"Model {self._address}: {settings.frames} frames of {settings.width}x{settings.height}, "
             f"{settings.num_inference_steps} steps"
         )
 
-    def sample(self, wish: Wish, request: dict[str, Any], on_step: OnStep) -> MadeVideo:
+    def sample(self, wish: "Wish", request: dict[str, Any], on_step: OnStep) -> "MadeVideo":
+        from models.serving.make_video import make_video, preview
+
+        self.begin()
         self._loaded.wait()
         if self._problem:
             raise SamplerError(self._problem)
@@ -97,10 +130,15 @@ class RemoteSampler:
     def __init__(self, url: str):
         self._url = url.rstrip("/")
 
-    def status(self) -> str:
-        return f"Videos are made by {self._url}"
+    def begin(self) -> None:
+        threading.Thread(target=import_heavy, daemon=True).start()
 
-    def sample(self, wish: Wish, request: dict[str, Any], on_step: OnStep) -> MadeVideo:
+    def status(self) -> Status:
+        return Status(f"Videos are made by {self._url}")
+
+    def sample(self, wish: "Wish", request: dict[str, Any], on_step: OnStep) -> "MadeVideo":
+        from models.serving.make_video import MadeVideo
+
         if "solver" in wish.options:
             raise SamplerError("solver: a scoring server samples with the solver of its model; choose that one")
         body = json.dumps({"inputs": [request]}).encode()

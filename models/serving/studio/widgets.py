@@ -1,58 +1,43 @@
-"""Parts of the page: the stroke editor, the form, the progress bar, example pictures, theme and style."""
+"""Parts of the page: the stroke editor, the form, the progress bar, example pictures, theme and style.
+
+What computes is imported where it is first needed, so that the page opens soon.
+"""
 
 import base64
 import html
 import json
 import math
 import urllib.parse
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
-from PIL import Image
 
 from models.errors import UserError
-from models.pixels import to_uint8
-from models.scenes import render, sample_scenes
-from models.serving.studio.drawing import new_drawing, read_drawing
-from models.serving.studio.estimate import as_data_urls, warped_frames
 from models.serving.studio.form import EQ_5, MAX_VARIATIONS, PLAIN, SOLVER_OF_MODEL
+from models.serving.studio.late import import_light
 from models.strokes.camera_presets import CAMERA_MOVES, camera_strokes
-from models.strokes.stroke import MAX_SIDE
 
 PAGE = Path(__file__).with_name("page")
-EXAMPLE_SEEDS = (3, 14, 15, 92)
-EXAMPLE_SIZE = (576, 384)
+EXAMPLES = sorted(PAGE.glob("example-*.jpg"))  # first frames of procedural scenes
 SHOWN = ("wanted strokes", "tracked points")
 SOLVERS = (SOLVER_OF_MODEL, "ddim", "dpmsolver++")
 MODES = ("follow the drawing", "object", "camera", "both")
 GUIDANCE_KINDS = (SOLVER_OF_MODEL, PLAIN, EQ_5)
-STYLE = """
-.gradio-container { max-width: 1380px !important; margin: auto; }
-#studio-title h1 { font-size: 22px; margin: 4px 0 0; }
-#studio-title p { margin: 0; opacity: .75; }
-#studio-status { font-size: 13px; opacity: .8; }
-#studio-progress .studio-line { margin: 0; font-size: 14px; min-height: 1.4em; overflow-wrap: anywhere; }
-#studio-progress .studio-bar { height: 8px; border-radius: 99px; background: #e5e7ee; overflow: hidden; }
-#studio-progress .studio-bar i { display: block; height: 100%; background: #2563eb; transition: width .2s; }
-#studio-progress .studio-busy i { width: 30%; animation: studio-busy 1.2s infinite alternate; }
-#studio-progress .studio-preview { width: 240px; margin-top: 8px; border-radius: 8px; }
-.studio-slider { position: relative; --cut: 50%; }
-.studio-slider video { display: block; width: 100%; border-radius: 8px; }
-.studio-slider video + video { position: absolute; top: 0; left: 0; clip-path: inset(0 0 0 var(--cut)); }
-.studio-slider input { width: 100%; }
-#studio-progress .studio-bad { color: #b42318; }
-@keyframes studio-busy { to { margin-left: 70%; } }
-footer { display: none !important; }
-"""
+STYLE = PAGE / "page.css"
 
 
 def page_theme() -> gr.themes.Base:
     """Fonts of the reader's own system, so that the page loads nothing from elsewhere."""
     fonts = ["system-ui", "sans-serif"]
-    return gr.themes.Soft(primary_hue="blue", font=fonts, font_mono=["ui-monospace", "monospace"])
+    theme = gr.themes.Soft(primary_hue="blue", font=fonts, font_mono=["ui-monospace", "monospace"])
+    title = {"background_fill": "transparent", "text_color": "*neutral_600", "text_weight": "500", "padding": "0"}
+    label = {"background_fill": "*neutral_50", "text_color": "*neutral_600", "text_weight": "500", "shadow": "none"}
+    line = {"border_width": "1px", "border_color": "*neutral_200", "shadow": "none"}
+    parts = {"block_title": title, "block_label": label, "block": line, "input": line}
+    return theme.set(**{f"{part}_{name}": value for part, values in parts.items() for name, value in values.items()})
 
 
 def stroke_editor() -> gr.HTML:
@@ -75,6 +60,9 @@ def camera_move(text: str) -> list[Any]:
     Args:
         text: JSON of `move`, of `share`, the strokes' length as a share of the width, and of `width` and `height`.
     """
+    import_light()
+    from models.strokes.stroke import MAX_SIDE
+
     try:
         asked = json.loads(text)
         move, share = asked["move"], float(asked["share"])
@@ -92,6 +80,10 @@ def camera_move(text: str) -> list[Any]:
 
 def estimate_frames(text: str) -> dict[str, Any]:
     """The frames of the estimate as data URLs, or what is wrong with the drawing."""
+    import_light()
+    from models.serving.studio.drawing import read_drawing
+    from models.serving.studio.estimate import as_data_urls, warped_frames
+
     try:
         return {"frames": as_data_urls(warped_frames(read_drawing(text)))}
     except UserError as error:
@@ -108,22 +100,20 @@ def form_fields() -> list[Any]:
             seed = gr.Number(label="Seed", value=0, precision=0, elem_id="studio-seed")
             locked = gr.Checkbox(label="Keep the seed", elem_id="studio-locked")
         with gr.Row():
-            steps = gr.Number(
-                label="Steps", value=None, precision=0, placeholder="of the model", elem_id="studio-steps"
-            )
+            steps = gr.Number(label="Steps, 0: of the model", value=0, precision=0, elem_id="studio-steps")
             solver = gr.Dropdown(list(SOLVERS), value=SOLVERS[0], label="Solver")
         with gr.Row():
-            guidance = gr.Number(label="Guidance scale", value=None, placeholder="of the model")
+            guidance = gr.Number(label="Guidance scale, 0: of the model", value=0)
             kind = gr.Dropdown(list(GUIDANCE_KINDS), value=GUIDANCE_KINDS[0], label="Guidance by strokes")
-            l_trajs = gr.Number(label="l_trajs", value=1.1)
+            l_trajs = gr.Number(label="l_trajs of camera-free guidance", value=1.1)
         with gr.Row():
-            scale = gr.Number(label="Strength of the strokes", value=1, elem_id="studio-strength")
-            start = gr.Number(label="Strokes act from share", value=0)
-            end = gr.Number(label="Up to share of the steps", value=1)
+            scale = gr.Number(label="Strength of the strokes", value=1, min_width=90, elem_id="studio-strength")
+            start = gr.Number(label="From share", value=0, min_width=90)
+            end = gr.Number(label="To share of the steps", value=1, min_width=90)
         personal = gr.Textbox(label="Weights of the model's personal LoRAs", placeholder="style=0.8, light=0.5")
         with gr.Row():
             keyframes = gr.File(
-                label="Pictures of later frames",
+                label="Later pictures",
                 file_count="multiple",
                 file_types=["image"],
                 height=120,
@@ -147,34 +137,40 @@ def progress_bar(text: str, share: float | None, bad: bool = False, preview: byt
     return f'{line}{bar}<img class="studio-preview" src="{source}" alt="the middle frame so far">'
 
 
-def video_slider(left: str | None, right: str | None) -> str:
+def video_slider(left: tuple[str | None, str], right: tuple[str | None, str]) -> str:
     """Two videos in one frame, with a slider that shows the left part of one and the right part of the other.
 
     Args:
-        left, right: paths of files that the page may read; None where a video is gone.
+        left, right: path of a file that the page may read, None where a video is gone, and what it is called.
     """
-    if left is None or right is None:
+    if left[0] is None or right[0] is None:
         return progress_bar("Open a video, then choose another one that is still in the history.", None, bad=True)
-    videos = "".join(
-        f'<video src="/gradio_api/file={urllib.parse.quote(path)}" autoplay loop muted playsinline></video>'
-        for path in (left, right)
-    )
-    move = "this.parentNode.style.setProperty('--cut', this.value + '%')"
+    videos = "".join(_video(path) for path, _ in (left, right) if path)
+    move = "this.closest('.studio-slider').style.setProperty('--cut', this.value + '%')"
     slider = f'<input type="range" min="0" max="100" value="50" aria-label="share of the left video" oninput="{move}">'
-    return f'<div class="studio-slider">{videos}{slider}</div>'
+    names = "".join(f"<span>{html.escape(name)}</span>" for _, name in (left, right))
+    frame = f'<div class="studio-frame">{videos}<i></i></div>'
+    return f'<div class="studio-slider">{frame}{slider}<p class="studio-names">{names}</p></div>'
 
 
-@cache
-def _examples() -> np.ndarray:
-    """Pictures (B, H, W, 3) uint8: first frames of procedural scenes, as the pocket profile is trained on."""
-    scenes = sample_scenes(["object"] * len(EXAMPLE_SEEDS), 1, list(EXAMPLE_SEEDS))
-    return to_uint8(render(scenes, *EXAMPLE_SIZE)[:, 0])
+def playing_together(videos: Sequence[tuple[str, str]]) -> str:
+    """Videos, each a path of a file that the page may read and its title, which play side by side."""
+    figures = (
+        f"<figure>{_video(path)}<figcaption>{html.escape(title)}</figcaption></figure>" for path, title in videos
+    )
+    return f'<div class="studio-grid">{"".join(figures)}</div>'
 
 
-def example_pictures() -> list[np.ndarray]:
-    return list(_examples())
+def _video(path: str) -> str:
+    """A looped video; the address is relative, so that the page works below any path."""
+    return f'<video src="gradio_api/file={urllib.parse.quote(path)}" autoplay loop muted playsinline></video>'
 
 
 def example_drawing(number: int) -> str:
     """The editor's value for an example picture."""
-    return new_drawing(Image.fromarray(_examples()[number]))
+    import_light()
+    from PIL import Image
+
+    from models.serving.studio.drawing import new_drawing
+
+    return new_drawing(Image.open(EXAMPLES[number]))

@@ -1,7 +1,6 @@
 """What the page does, without the page: videos with progress and cancel, their files, going on from the last frame."""
 
 import queue
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +15,12 @@ from models.drawing import draw_tracks
 from models.errors import UserError
 from models.serving.make_video import MadeVideo, Wish
 from models.serving.studio.drawing import Drawing, continued, read_drawing
-from models.serving.studio.form import Form, make_wish
+from models.serving.studio.form import Form
 from models.serving.studio.history import History, HistoryEntry
 from models.serving.studio.measured import as_plain, errors_as_markdown, measure_video
 from models.serving.studio.recipe import as_command, as_curl, as_python, as_request
 from models.serving.studio.sampler import Cancelled, Sampler
+from models.serving.studio.wish import make_wish
 from models.strokes.stroke import on_canvas
 from models.strokes.trajectories import load_trajectories
 from models.video.read import read_info
@@ -53,19 +53,12 @@ class ResultFiles:
 class Studio:
     """One sampler for all sessions, and the history of all."""
 
-    def __init__(self, sampler: Sampler, history: History, model: str, endpoint: str):
+    def __init__(self, sampler: Sampler, history: History, made: Path, model: str, endpoint: str):
+        """`made` is a folder for files that can be made again from the history."""
         self._sampler, self.history = sampler, history
         self._model, self._endpoint = model, endpoint
         self._cancelled: dict[str, threading.Event] = {}
-        self._made = Path(tempfile.mkdtemp(prefix="image-conductor-studio-"))
-
-    @property
-    def made(self) -> Path:
-        """The folder of files that can be made again from the history."""
-        return self._made
-
-    def status(self) -> str:
-        return self._sampler.status()
+        self._made = made
 
     def cancel(self, session: str) -> None:
         """Stop a session's video between two steps of the sampler."""
@@ -182,10 +175,13 @@ class Studio:
             path.write_bytes(encode_mp4(draw_tracks(frames, drawn, scale), read_info(entry.video).fps))
         return str(path)
 
-    def compared(self, names: Sequence[str], wanted: bool, tracked: bool) -> list[tuple[str, str]]:
-        """The videos of these entries as `overlaid`, with their seeds; entries that are gone are left out."""
-        found = [entry for name in names if (entry := self.history.find(name))]
-        return [(self.overlaid(entry, wanted, tracked), f"seed {entry.facts['seed']}") for entry in found]
+    def compared(self, names: Sequence[str], wanted: bool, tracked: bool) -> dict[str, tuple[str, str]]:
+        """The videos of these entries as `overlaid`, with their seeds, by name; entries that are gone are left out."""
+        found = {name: entry for name in names if (entry := self.history.find(name))}
+        return {
+            name: (self.overlaid(entry, wanted, tracked), f"seed {entry.facts['seed']}")
+            for name, entry in found.items()
+        }
 
     def overlay_of(self, name: str, wanted: bool, tracked: bool) -> str | None:
         """As `overlaid`, of the entry of a name; None if it is gone."""

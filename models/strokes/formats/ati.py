@@ -52,7 +52,7 @@ class ATIFormat:
         if array.ndim != 4 or array.shape[-1] != 3 or FRAMES not in array.shape[:2]:
             raise TrajectoryError(
                 f"array: expected (N, {FRAMES}, 1, 3) with x, y and visibility, got {array.shape}; a .pth of ATI has "
-                f"{FRAMES} frames"
+                f"{FRAMES} frames, and other tracks belong into an .npz, .npy or .safetensors"
             )
         array = array.swapaxes(0, 1) if array.shape[1] == FRAMES else array
         array = array.reshape(FRAMES, -1, 3).astype(np.float64)

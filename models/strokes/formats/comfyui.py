@@ -1,7 +1,8 @@
 """Coordinates of ComfyUI's tools: [[{"x": x, "y": y}, ...], ...], one point per frame, or one such list.
 
 The track nodes of ComfyUI, KJNodes, and the ATI and Wan-Move wrappers exchange them as text. Those nodes also take
-single quotes, and a list of such texts. A track that ends early is hidden from there on.
+single quotes, and a list of such texts. A file may hold the text itself as one JSON string. A track that ends early is
+hidden from there on.
 """
 
 import json
@@ -11,9 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from models.geometry import Size
-from models.strokes.formats.common import canvas_lost, from_tracks, one_kind, to_tracks
+from models.strokes.formats.common import canvas_lost, from_tracks, one_kind, parse_json, to_tracks
 from models.strokes.stroke import MAX_POINTS, MAX_STROKES, Trajectories, TrajectoryError
 
+MOST_QUOTES = 4  # texts within texts that are unpacked
 ENDS_EARLY = "tracks are {0} to {1} points long: the shorter ones are hidden after their end"
 
 
@@ -26,6 +28,8 @@ class ComfyUIFormat:
     fixed_frames: ClassVar[bool] = False
 
     def recognises(self, content: Any) -> bool:
+        if isinstance(content, str):
+            return True
         if not isinstance(content, list) or not content:
             return False
         first = content[0]
@@ -33,10 +37,7 @@ class ComfyUIFormat:
 
     def decode(self, content: Any, canvas: Size, path: Path | None = None) -> Trajectories:
         """Strokes on `canvas`: the format holds none."""
-        if isinstance(content[0], str):
-            content = [_parsed(f"trajectories[{n}]", text) for n, text in enumerate(content)]
-        if isinstance(content[0], dict):
-            content = [content]
+        content = _lists(content)
         if len(content) > MAX_STROKES:
             raise TrajectoryError(f"trajectories: {len(content)} tracks; at most {MAX_STROKES} are read")
         tracks = [_positions(f"trajectories[{n}]", track) for n, track in enumerate(content)]
@@ -71,11 +72,31 @@ class ComfyUIFormat:
         return {path: f"{json.dumps(lists)}\n".encode()}, lost
 
 
-def _parsed(field: str, text: Any) -> Any:
-    try:
-        return json.loads(text.replace("'", '"'))
-    except (AttributeError, ValueError, RecursionError):
-        raise TrajectoryError(f"{field}: not readable as a list of points") from None
+def _lists(content: Any) -> list[Any]:
+    """The tracks of content that may be text, a list of texts, or one track. Raises TrajectoryError, see `decode`."""
+    content = _unpacked("trajectories", content)
+    if not isinstance(content, list) or not content:
+        raise TrajectoryError("trajectories: expected a list of tracks with at least one")
+    if isinstance(content[0], dict):
+        return [content]
+    tracks: list[Any] = []
+    for n, each in enumerate(content):
+        found = _unpacked(f"trajectories[{n}]", each)
+        many = isinstance(each, str) and isinstance(found, list) and found and isinstance(found[0], list)
+        tracks += found if many else [found]
+    return tracks
+
+
+def _unpacked(field: str, content: Any) -> Any:
+    """What a text holds, however often it was quoted; anything else as it is."""
+    for _ in range(MOST_QUOTES):
+        if not isinstance(content, str):
+            break
+        try:
+            content = parse_json(content)
+        except (ValueError, RecursionError):
+            raise TrajectoryError(f"{field}: not readable as a list of points") from None
+    return content
 
 
 def _positions(field: str, track: Any) -> np.ndarray:

@@ -3,6 +3,8 @@
 Such formats hold arrays: tracks (T, N, 2) in pixels, x right, y down, and visibility (T, N) bool.
 """
 
+import ast
+import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +27,7 @@ from models.strokes.stroke import (
 )
 
 MAX_FILE_BYTES = 256 * 2**20
+MAX_PYTHON_TEXT = 32 * 2**20  # characters of a text with single quotes
 CAMERA_LEFT_OUT = "the camera strokes were left out: the format has one kind of stroke"
 CAMERA_AS_TRACKS = "the camera strokes were written as tracks: the format does not say that they move the camera"
 CURVES_LOST = "points and times of the drawn curves became one position per frame"
@@ -102,13 +105,16 @@ def from_tracks(tracks: np.ndarray, visibility: np.ndarray | None, canvas: Size)
 
 
 def to_tracks(strokes: Sequence[Stroke], frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tracks (T, N, 2) float32 in canvas pixels and visibility (T, N); strokes of as many points keep them exactly."""
-    places = [
-        stroke.points if stroke.is_even and len(stroke.points) == frames else interpolate(stroke, frames)
-        for stroke in strokes
-    ]
+    """Tracks (T, N, 2) in canvas pixels and visibility (T, N); strokes of as many points keep them exactly.
+
+    The tracks are float32, which the tools read. They are float64 where float32 would change the points of the strokes.
+    """
+    kept = [stroke.is_even and len(stroke.points) == frames for stroke in strokes]
+    places = [s.points if keep else interpolate(s, frames) for s, keep in zip(strokes, kept, strict=True)]
     shown = [shown_at(stroke, frames) for stroke in strokes]
-    return np.stack(places, axis=1).astype(np.float32), np.stack(shown, axis=1)
+    exact = np.stack(places, axis=1)
+    tracks = exact.astype(np.float32)
+    return exact if all(kept) and not np.array_equal(tracks, exact) else tracks, np.stack(shown, axis=1)
 
 
 def one_kind(drawn: Trajectories) -> tuple[Trajectories, list[str]]:
@@ -125,6 +131,25 @@ def one_kind(drawn: Trajectories) -> tuple[Trajectories, list[str]]:
 def canvas_lost(drawn: Trajectories) -> str:
     """The sentence for a format without a canvas."""
     return f"the canvas was left out: positions are pixels of a picture of {drawn.width}x{drawn.height}"
+
+
+def parse_json(text: str) -> Any:
+    """JSON; with single quotes, too, which ComfyUI's nodes write and read. Nothing is executed.
+
+    Raises:
+        ValueError, RecursionError: it is neither.
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        if not text.lstrip().startswith("[") or "'" not in text or len(text) > MAX_PYTHON_TEXT:
+            raise
+        if '"' not in text:
+            return json.loads(text.replace("'", '"'))
+    try:
+        return ast.literal_eval(text.strip())
+    except (SyntaxError, MemoryError, TypeError):
+        raise ValueError("neither JSON nor a list of Python") from None
 
 
 def read_npz(file: Any) -> dict[str, np.ndarray]:
