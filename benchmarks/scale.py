@@ -36,6 +36,7 @@ import torch
 import yaml
 
 from models.curation.outcome import Clip, Facts, View
+from models.curation.shared_footage import PER_SCENE
 from models.curation.track_facts import TrackFacts
 from stages import captions, clips, collect, latents, sparse_flows, tracks
 from stages.data import measures
@@ -96,6 +97,8 @@ def stand_ins(params: Params) -> ExitStack:
         facts = Facts(64, 64, 8.0, frames, 0, frames, 0, 1, 8.0, motion_score=1.0, signature=content.hex())
         facts.black = facts.frozen = facts.pan = facts.zoom = facts.roll = facts.object_share = 0.0
         facts.brightness = facts.sharpness = 99.0
+        records = np.random.default_rng([*content]).integers(0, 1 << 63, 2 * PER_SCENE, np.uint64).astype(">u8")
+        facts.footage = records.tobytes()[: PER_SCENE * 12].hex()
         return [Clip(pixels, 8.0, facts, np.arange(frames) / 8, View(0, 0, 1, 1))]
 
     replaced: list[tuple[Any, str, Callable[..., Any]]] = [

@@ -40,11 +40,12 @@ def run(split: Split, params: Params) -> None:
     settings, path, made_by = params.captions, captions_file(split), ""
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent, path.name)
-    given = read_manifest(split).set_index("video")["caption"]
+    manifest = read_manifest(split)
+    given = dict(zip(manifest["video"], manifest["caption"], strict=True))
     clips = read_clips(split).query("status == 'kept'")
     rows = {
         row.clip_id: _row(row.clip_id, given[row.video], "source" if given[row.video] else "none")
-        for row in clips.itertuples()
+        for row in clips[["clip_id", "video"]].itertuples()
     }
     if settings.estimator == "blip2":
         made_by = recipe(code_of(describe, params), model=model_by_content(settings.model))

@@ -23,7 +23,7 @@ from models.curation.clip import ClipSettings, Scenes
 from models.curation.outcome import Clip, Dropped, Facts
 from models.curation.selection import Reasons, Rules, Source, class_of, select
 from models.curation.shared_footage import Shared, deciding_contents, find_shared
-from models.curation.subset import subset_of
+from models.curation.subset import Subset, subset_of
 from models.estimators import load_estimator
 from models.video import write
 from stages.data.arrays import write_poses
@@ -75,7 +75,8 @@ def run(split: Split, params: Params) -> None:
         item_id(made_by, row.content or row.video, row.start, row.end, row.poses and Path(row.poses).stem)
         for row in _rows(manifest)
     ]
-    items = {row.item: _job(row, split, params, folders) for row in _rows(manifest) if row.file}
+    listed = list(_rows(manifest))
+    items = {row.item: row for row in listed if row.file}
     _remove_older_layout(folder)
     measured.prepare(items, made_by)
     known = read_measures(measured, items)
@@ -84,12 +85,12 @@ def run(split: Split, params: Params) -> None:
     lost_poses = {*posed.prepare(made_before, made_by)}
     missing = [
         item
-        for item, job in items.items()
+        for item, row in items.items()
         if item not in known
-        or any(e.clip_id in lost or (job.poses and e.clip_id in lost_poses) for e in known[item] if not e.dropped)
+        or any(e.clip_id in lost or (row.poses and e.clip_id in lost_poses) for e in known[item] if not e.dropped)
     ]
     neural, sharing = params.is_neural("flow"), params.compute.processes_per_gpu  # most of the work is the CPU's
-    jobs = [items[item] for item in missing]
+    jobs = [_job(items[item], params, folders) for item in missing]
     _check_sources([job.file for job in jobs], split)
     failed = dict(map_items(make_clips, jobs, params.compute, f"clips@{split}", _crashed, neural, sharing))
     known |= read_measures(measured, missing)
@@ -99,23 +100,21 @@ def run(split: Split, params: Params) -> None:
     made = {clip_id: entry.facts for clip_id, entry in entries.items() if not entry.dropped}
     reasons: Reasons = {clip_id: entry.dropped for clip_id, entry in entries.items() if entry.dropped}
     sources = {
-        entry.clip_id: Source(row.video, row.content)
-        for row in reversed(list(_rows(manifest)))
-        for entry in found.get(row.item, [])
+        entry.clip_id: Source(row.video, row.content) for row in reversed(listed) for entry in found.get(row.item, [])
     }
     rules = _rules(split, params)
     unwanted = select(made, sources, rules)
     videos.pack(made)
     posed.pack(made)
     measured.pack(items)
-    pairs = _shared_footage(manifest, found)
+    pairs = _shared_footage(listed, found)
     decides = deciding_contents(manifest["content"].dropna(), pairs)
-    rows = _table(manifest, found, reasons | unwanted, rules, params.clips, decides)
-    write_table(shared_file(split), _table_of_shared(pairs, manifest, rows), SHARED)
-    write_table(folder / "clips.parquet", rows, CLIPS)
+    subsets = {content: _subset(decisive, params.clips) for content, decisive in decides.items()}
+    write_table(shared_file(split), _table_of_shared(pairs, listed, subsets), SHARED)
+    write_table(folder / "clips.parquet", _table(listed, found, reasons | unwanted, rules, subsets), CLIPS)
 
 
-def _job(row: Any, split: Split, params: Params, folders: Folders) -> ClipJob:
+def _job(row: Any, params: Params, folders: Folders) -> ClipJob:
     return ClipJob(
         row.item,
         row.content,
@@ -195,17 +194,15 @@ def _crashed(item: ClipJob) -> tuple[str, str]:
 
 
 def _table(
-    manifest: pd.DataFrame,
+    listed: list[Any],
     found: dict[str, list[MeasuredClip]],
     reasons: Reasons,
     rules: Rules,
-    settings: ClipsParams,
-    decides: Mapping[str, str],
-) -> list[dict[str, Any]]:
-    """One row for each clip, and one for each video that has none. decides: see `deciding_contents`."""
-    rows: list[dict[str, Any]] = []
+    subsets: Mapping[str, Subset],
+) -> Iterator[dict[str, Any]]:
+    """One row for each clip, and one for each video that has none. subsets: of each content."""
     first_with: dict[str, str] = {}
-    for row in _rows(manifest):
+    for row in listed:
         for entry in found.get(row.item) or [MeasuredClip(row.item, Facts())]:
             step, reason = reasons.get(entry.clip_id, (None, "")) if row.file else ("collect", row.reason)
             if not reason and entry.clip_id in first_with:
@@ -214,34 +211,32 @@ def _table(
             hidden = ("signature", "footage")
             measures = {name: value for name, value in vars(entry.facts).items() if name not in hidden}
             measured = entry.facts.motion_score is not None
-            rows.append(
+            yield (
                 measures
                 | {"video": row.video, "clip_id": entry.clip_id, "status": "dropped" if reason else "kept"}
                 | {"step": step, "reason": reason, "camera": class_of(entry.facts, rules) if measured else None}
-                | {"subset": _subset(decides[row.content], settings) if row.content else None}
+                | {"subset": subsets[row.content] if row.content else None}
             )
-    return rows
 
 
-def _subset(content: str, settings: ClipsParams) -> str:
+def _subset(content: str, settings: ClipsParams) -> Subset:
     return subset_of(content, settings.held_out, settings.validation)
 
 
-def _shared_footage(manifest: pd.DataFrame, found: dict[str, list[MeasuredClip]]) -> list[Shared]:
+def _shared_footage(listed: list[Any], found: dict[str, list[MeasuredClip]]) -> list[Shared]:
     """Pairs of videos of different contents, named by their contents, that share footage."""
     prints: dict[str, str] = {}
-    for row in _rows(manifest):
+    for row in listed:
         for entry in found.get(row.item, [])[:1]:
             prints.setdefault(row.content, entry.facts.footage or "")
     return find_shared({content: footage for content, footage in prints.items() if footage})
 
 
-def _table_of_shared(pairs: list[Shared], manifest: pd.DataFrame, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each pair, with the subset on which both are."""
-    videos = {row.content: row.video for row in reversed(list(_rows(manifest)))}
-    subsets = {row["video"]: row["subset"] for row in rows}
-    named = [pair._replace(video=videos[pair.video], other=videos[pair.other]) for pair in pairs]
-    return [pair._asdict() | {"subset": subsets[pair.video]} for pair in sorted(named)]
+def _table_of_shared(pairs: list[Shared], listed: list[Any], subsets: Mapping[str, Subset]) -> list[dict[str, Any]]:
+    """One row for each pair, with the subset on which both are. subsets: of each content."""
+    videos = {row.content: row.video for row in reversed(listed)}
+    named = [(pair._replace(video=videos[pair.video], other=videos[pair.other]), subsets[pair.video]) for pair in pairs]
+    return [pair._asdict() | {"subset": subset} for pair, subset in sorted(named)]
 
 
 def _check_sources(files: list[Path], split: Split) -> None:

@@ -8,6 +8,7 @@ their true tracks in `truth`, cameras' poses in `poses`.
 """
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -79,8 +80,8 @@ def run(split: Split, params: Params) -> None:
         keep_only(fetched_folder(split), set(), set())
     else:
         rows = _take(split, params)
-    used = {Path(row[part]).parent for row in rows for part in ("file", "truth", "poses") if row[part]}
-    _remove_all_but(folder, {folder / "manifest.parquet", *used})
+    used = {os.path.dirname(row[part]) for row in rows for part in ("file", "truth", "poses") if row[part]}
+    _remove_all_but(folder, {folder / "manifest.parquet", *map(Path, used)})
     write_table(folder / "manifest.parquet", sorted(rows, key=lambda row: row["video"]), MANIFEST)
 
 
@@ -127,7 +128,7 @@ def _take(split: Split, params: Params) -> list[dict[str, Any]]:
     contents = [(state, taken[file].content) for file, state in states.items()]
     write_known(split, [(state, content) for state, content in contents if state and content])
     _copy_poses(poses, [taken[source.poses] for source in sources if source.poses is not None])
-    keep_only(folder, {Path(each.path).name for each in taken.values()}, copies.fetched | _remote(files))
+    keep_only(folder, {os.path.basename(each.path) for each in taken.values()}, copies.fetched | _remote(files))
     return [_row_of(source, taken, poses) for source in sources]
 
 

@@ -66,13 +66,13 @@ def find_shared(prints: Mapping[str, str]) -> list[Shared]:
         prints: video -> its `fingerprint`.
     """
     names = sorted(prints)
-    scenes = [[_read_scene(text) for text in prints[name].split(",") if text] for name in names]
     found = []
-    for first, second in _candidates(scenes):
-        if match := _best_match(scenes[first], scenes[second]):
-            found.append(Shared(names[first], names[second], *match))
-        elif match := _best_match(scenes[second], scenes[first]):
-            found.append(Shared(names[second], names[first], *match))
+    for pair in _candidates([prints[name] for name in names]):
+        (first, scenes), (second, others) = ((names[i], _read_scenes(prints[names[i]])) for i in pair)
+        if match := _best_match(scenes, others):
+            found.append(Shared(first, second, *match))
+        elif match := _best_match(others, scenes):
+            found.append(Shared(second, first, *match))
     return found
 
 
@@ -98,22 +98,29 @@ def deciding_contents(contents: Iterable[str], pairs: Iterable[Shared]) -> dict[
     return {content: find(content) for content in leader}
 
 
-def _read_scene(text: str) -> Hashes:
-    records = np.frombuffer(bytes.fromhex(text), _RECORD)
-    return Hashes(records["frame"].astype(int), records["hash"].astype(np.uint64))
+def _read_scenes(text: str) -> list[Hashes]:
+    scenes = [np.frombuffer(bytes.fromhex(scene), _RECORD) for scene in text.split(",") if scene]
+    return [Hashes(records["frame"].astype(int), records["hash"].astype(np.uint64)) for records in scenes]
 
 
-def _candidates(scenes: Sequence[Sequence[Hashes]]) -> Iterator[tuple[int, int]]:
-    """Pairs of videos, first < second, that have a part of a hash in common; each once, rising."""
-    hashes = np.concatenate([scene.hashes for video in scenes for scene in video] or [np.empty(0, np.uint64)])
-    owners = np.repeat(np.arange(len(scenes)), [sum(len(scene.hashes) for scene in video) for video in scenes])
-    pairs = [np.empty((0, 2), int)]
+def _candidates(prints: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Pairs of videos, first < second, with two frames that are alike and equal in a part; each pair once, rising."""
+    texts = [text.replace(",", "") for text in prints]
+    owners = np.repeat(np.arange(len(texts), dtype=np.int32), [len(text) // (2 * _RECORD.itemsize) for text in texts])
+    hashes = np.frombuffer(bytes.fromhex("".join(texts)), _RECORD)["hash"].astype(np.uint64)
+    pairs = [np.empty((0, 2), np.int32)]
     for first, end in _PARTS:
-        part = (hashes >> np.uint64(64 - end)) & np.uint64(2 ** (end - first) - 1)
-        known = np.unique(np.stack([part, owners.astype(np.uint64)], 1), axis=0)  # sorted by part, then by owner
+        part = ((hashes >> np.uint64(64 - end)) & np.uint64(2 ** (end - first) - 1)).astype(np.uint32)
+        order = np.lexsort((owners, part))
+        new = np.ones(len(order), bool)  # of a video's frames with equal parts, the first stands for all
+        new[1:] = (np.diff(part[order]) != 0) | (np.diff(owners[order]) != 0)
+        order = order[new]
         for step in range(1, NEIGHBOURS + 1):
-            same = known[:-step, 0] == known[step:, 0]
-            pairs.append(np.stack([known[:-step, 1][same], known[step:, 1][same]], 1).astype(int))
+            some, others = order[:-step], order[step:]
+            equal = part[some] == part[others]
+            some, others = some[equal], others[equal]
+            alike = np.bitwise_count(hashes[some] ^ hashes[others]) <= ALIKE
+            pairs.append(np.stack([owners[some[alike]], owners[others[alike]]], 1))
     yield from ((int(first), int(second)) for first, second in np.unique(np.concatenate(pairs), axis=0))
 
 

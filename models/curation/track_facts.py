@@ -4,7 +4,7 @@ Most points of a dissolve or of a blurred picture are lost on the way; tracks th
 have drifted.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -64,7 +64,7 @@ def measure_tracks(
 
 def why_unusable(facts: TrackFacts, limits: TrackLimits) -> str:
     """The reason to drop a clip with such tracks; empty if there is none."""
-    values, bounds = asdict(facts), asdict(limits)
+    values, bounds = vars(facts), vars(limits)
     wanted = {
         "seen_middle": "lost tracks: {value:.0%} of the points are seen in the middle frame",
         "seen_last": "lost tracks: {value:.0%} of the points are seen in the last frame",

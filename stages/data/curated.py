@@ -41,8 +41,9 @@ def curated_clips(split: Split, subset: Subset | None = None) -> list[CuratedCli
     if missing := set(rows["clip_id"]) - set(judged.index):
         raise ContractError(f"{tracks_file(split)}: no row for clip {min(missing)}; run the stage tracks again")
     rows = rows[rows["clip_id"].map(judged) == "kept"]
-    captions = read_table(captions_file(split), CAPTIONS).set_index("clip_id")["caption"]
-    if missing := set(rows["clip_id"]) - set(captions.index):
+    described = read_table(captions_file(split), CAPTIONS)
+    captions = dict(zip(described["clip_id"], described["caption"], strict=True))
+    if missing := set(rows["clip_id"]) - captions.keys():
         raise ContractError(f"{captions_file(split)}: no row for clip {min(missing)}; run the stage captions again")
     videos = clip_videos(split)
     tracks, draws, poses = tracks_folder(split), draws_folder(split), poses_folder(split)
@@ -57,7 +58,7 @@ def curated_clips(split: Split, subset: Subset | None = None) -> list[CuratedCli
             draws=draws.path(row.clip_id),
             poses=poses.path(row.clip_id) if row.clip_id in posed else None,
         )
-        for row in rows.itertuples()
+        for row in rows[["clip_id", "subset"]].itertuples()
         if subset is None or row.subset == subset
     ]
     for clip in clips:

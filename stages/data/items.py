@@ -105,8 +105,13 @@ class ItemFolder:
     def has(self, item: str) -> bool:
         return self.path(item).exists()
 
-    def ids(self) -> set[str]:
+    def files(self) -> set[str]:
+        """Names of the items that are files of their own."""
         return {path.name.removesuffix(self.suffix) for path in self.folder.glob(f"*{self.suffix}")}
+
+    def ids(self) -> set[str]:
+        """Names of all items."""
+        return self.files()
 
     def recipe(self) -> str | None:
         """The recipe of the items that are there; None if there never were any."""
@@ -125,12 +130,13 @@ class ItemFolder:
         wanted = list(dict.fromkeys(wanted))
         same = self.recipe() == recipe
         keep = set(wanted) if same else set()
-        for item in self.ids():
+        for item in self.files():
             if item not in keep or self.path(item).stat().st_size == 0:
                 self.path(item).unlink()
         if not same:
             write_atomically(self.folder / RECIPE_FILE, f"{recipe}\n".encode())
-        return [item for item in wanted if not self.has(item)]
+        present = self.ids()
+        return [item for item in wanted if item not in present]
 
 
 def remove_leftovers(folder: Path, target: str = "") -> None:

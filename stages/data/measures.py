@@ -33,7 +33,7 @@ def read_measures(measured: ShardedItems, videos: Iterable[str]) -> dict[str, li
     found = {}
     for video, data in measured.read(videos):
         try:
-            found[video] = [_entry(**row) for row in json.loads(data)]
+            found[video] = [_entry(**row) for row in json.loads(data.decode())]
         except (ValueError, TypeError):
             continue
     return found

@@ -51,7 +51,7 @@ class ShardedItems(ItemFolder):
     def ids(self) -> set[str]:
         """Names of all items, packed or not."""
         names = {name for shard in self._shards() for name in _members(shard)}
-        return super().ids() | {name.removesuffix(self.suffix) for name in names}
+        return self.files() | {name.removesuffix(self.suffix) for name in names}
 
     def prepare(self, wanted: Iterable[str], recipe: str) -> list[str]:
         """Remove items of another recipe, or left by a killed run. Return the missing items.
@@ -61,10 +61,7 @@ class ShardedItems(ItemFolder):
         if self.recipe() != recipe:
             for shard in self._shards():
                 shard.unlink()
-        wanted = list(dict.fromkeys(wanted))
-        ItemFolder(self.folder, self.suffix).prepare(wanted, recipe)
-        present = self.ids()
-        return [item for item in wanted if item not in present]
+        return super().prepare(wanted, recipe)
 
     def read(self, items: Iterable[str], size: int | None = None) -> Iterator[tuple[str, bytes]]:
         """The bytes of many items, each shard opened once; with `size`, only so many from the beginning of each.
@@ -72,7 +69,7 @@ class ShardedItems(ItemFolder):
         Items that are not there are left out. Raises ShardError if a shard is damaged.
         """
         wanted = dict.fromkeys(items)
-        loose = super().ids() & wanted.keys()
+        loose = self.files() & wanted.keys()
         for item in loose:
             yield item, read_item(self.path(item), size)
         for shard in self._shards():
@@ -81,7 +78,7 @@ class ShardedItems(ItemFolder):
             if names:
                 with open(shard, "rb") as file:
                     for name in names:
-                        yield name, _read_member(file, members[name], self.path(name).name, size)
+                        yield name, _read_member(file, members[name], f"{name}{self.suffix}", size)
 
     def pack(self, wanted: Iterable[str]) -> None:
         """Move the files of items into their shards, and leave out all items that are not wanted.
@@ -89,9 +86,9 @@ class ShardedItems(ItemFolder):
         Only shards whose items change are written, each under a temporary name and then renamed. The files are removed
         after that: whenever a run is killed, every item is whole in one place at least.
         """
-        names = {self.path(item).name for item in wanted}
+        names = {f"{item}{self.suffix}" for item in wanted}
         files: dict[Path, list[Path]] = defaultdict(list)
-        for item in super().ids():
+        for item in self.files():
             files[shard_of(self.path(item))].append(self.path(item))
         for shard in {*files, *self._shards()}:
             if shard in files or _members(shard).keys() - names:

@@ -1,8 +1,9 @@
 """Tables of curation as parquet files: their columns and rules, checked on writing and reading."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from stages.data.paths import clips_folder, shared_file, tracks_file, videos_fol
 from stages.params import Split
 
 RECIPE = "recipe"  # key in the metadata of a table
+AT_ONCE = 10_000  # rows; as many are Python objects while a table is written; more takes memory
 
 
 class ContractError(UserError):
@@ -244,13 +246,18 @@ def recipe_of_table(path: Path) -> str | None:
     return (pq.read_schema(path).metadata or {}).get(RECIPE.encode(), b"").decode() or None
 
 
-def write_table(path: Path, rows: list[dict[str, Any]], table: Table, recipe: str = "") -> None:
+def write_table(path: Path, rows: Iterable[dict[str, Any]], table: Table, recipe: str = "") -> None:
     """Write rows as parquet, in the order given; the same rows give the same bytes. Raises ContractError.
 
     Args:
+        rows: taken one after the other, so a generator of them needs little memory.
         recipe: how the rows were made, for a stage that reuses rows of its last run.
     """
-    data = _conform(pa.Table.from_pylist(rows, _nullable(table.schema)), table, path)
+    schema, waiting = _nullable(table.schema), iter(rows)
+    parts = [schema.empty_table()]
+    while part := list(islice(waiting, AT_ONCE)):
+        parts.append(pa.Table.from_pylist(part, schema))
+    data = _conform(pa.concat_tables(parts).combine_chunks(), table, path)
     _check(_to_frame(data), table, path)
     buffer = io.BytesIO()
     pq.write_table(data.replace_schema_metadata({RECIPE: recipe} if recipe else None), buffer)

@@ -5,6 +5,7 @@ content on another machine, so it lies in `.cache/` and is no output of the stag
 """
 
 import json
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,4 +40,4 @@ def state_of(file: Path) -> str | None:
     if max(found.st_mtime_ns, found.st_ctime_ns) > time.time_ns() - TOO_NEW:
         return None
     facts = found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
-    return " ".join([*map(str, facts), str(file.absolute())])
+    return " ".join([*map(str, facts), os.path.abspath(file)])

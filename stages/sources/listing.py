@@ -143,28 +143,27 @@ def _by_stem(found: dict[str, File]) -> dict[str, File]:
 
 def _sidecars(files: dict[str, File]) -> dict[str, str]:
     """The text that has the caption of each video, by name."""
-    texts: dict[PurePosixPath, dict[str, str]] = {}
-    for name in files:
-        path = PurePosixPath(name)
-        if (suffix := path.suffix.lower()) in SIDECARS:
-            texts.setdefault(path.with_suffix(""), {})[suffix] = name
-    beside = {}
-    for name in files:
-        path = PurePosixPath(name)
-        if path.suffix.lower() not in SIDECARS and (own := texts.get(path.with_suffix(""))):
-            beside[name] = own[min(own, key=SIDECARS.index)]
-    return beside
+    parts = [(name, *posixpath.splitext(name)) for name in files]
+    texts: dict[str, dict[str, str]] = {}
+    for name, stem, suffix in parts:
+        if suffix.lower() in SIDECARS:
+            texts.setdefault(stem, {})[suffix.lower()] = name
+    return {
+        name: texts[stem][min(texts[stem], key=SIDECARS.index)]
+        for name, stem, suffix in parts
+        if suffix.lower() not in SIDECARS and stem in texts
+    }
 
 
 def _beside(files: dict[str, File]) -> list[str]:
     """Files that are no videos and belong to a video in the same folder: `clip.srt`, `clip.info.json` of `clip.mp4`."""
-    paths = [PurePosixPath(name) for name in files]
-    videos = {path.with_suffix("") for path in paths if path.suffix.lower() not in BESIDE}
+    parts = [(name, *posixpath.splitext(name)) for name in files]
+    videos = {stem for _, stem, suffix in parts if suffix.lower() not in BESIDE}
     return [
-        str(path)
-        for path in paths
-        if path.suffix.lower() in BESIDE
-        and any(path.with_name(path.name[:end]) in videos for end, sign in enumerate(path.name) if sign == "." and end)
+        name
+        for name, _, suffix in parts
+        if suffix.lower() in BESIDE
+        and any(name[:end] in videos for end in range(name.rfind("/") + 2, len(name)) if name[end] == ".")
     ]
 
 

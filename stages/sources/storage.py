@@ -67,7 +67,8 @@ def list_files(folder: str, parameter: str) -> dict[str, File]:
     if (path := _local(folder, parameter)) is not None:
         if not path.is_dir():
             raise SourceError(f"{folder}: no such folder; create it or change {parameter}")
-        return {_printable(file.relative_to(path)): file for file in _walk(path)}
+        root = os.path.join(path, "")
+        return {_printable(os.fspath(file).removeprefix(root)): file for file in _walk(path)}
     with _explained(folder, parameter):
         storage, root = fsspec.url_to_fs(folder)
         found = storage.find(root, detail=True)
@@ -222,15 +223,17 @@ def _text(error: Exception) -> str:
 def _walk(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Path]:
     if (real := folder.resolve()) in seen:
         return
-    for path in sorted(folder.iterdir(), key=lambda path: os.fsencode(path.name)):
-        if path.name.startswith("."):
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
+    for entry in entries:
+        if entry.name.startswith("."):
             continue
-        if path.is_dir():
-            yield from _walk(path, seen | {real})
-        elif path.is_file() or path.is_symlink():
-            yield path
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, seen | {real})
+        elif entry.is_file() or entry.is_symlink():
+            yield folder / entry.name
 
 
-def _printable(path: Path) -> str:
+def _printable(path: str) -> str:
     """A path as text that any file can hold: bytes of the name that are no UTF-8 are escaped."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+    return os.fsencode(path).replace(os.fsencode(os.sep), b"/").decode("utf-8", "backslashreplace")
