@@ -258,7 +258,12 @@ def test_sessions_take_turns(studio):
         (drawing(trajectories=[[["<b>", 1]]]), FORM, r"trajectories\[0\]\[0\]\[0\]"),
         (drawing(trajectories=[[[500, 10]]], times=[[0]]), FORM, "never comes onto the picture"),
         (drawing(), FORM._replace(prompt="x" * 3000), "prompt: at most 2000"),
+        (drawing(), FORM._replace(prompt="\ud800"), "prompt: holds half a character"),
         (drawing(), FORM._replace(seed=-1), "seed: must be a whole number"),
+        (drawing(), FORM._replace(seed=float("inf")), "seed: must be a whole number"),
+        (drawing(), FORM._replace(seed=float("nan")), "seed: must be a whole number"),
+        (drawing(), FORM._replace(steps=float("nan")), "steps: must be from 1 to 200"),
+        (drawing(), FORM._replace(keyframe_numbers="9" * 5000), "later pictures: 0 files need"),
         (drawing(), FORM._replace(steps=900), "steps: must be from 1 to 200"),
         (drawing(), FORM._replace(guidance=0.5), "guidance: must be from 1 to 50"),
         (drawing(), FORM._replace(control_scale=-1), "strength of the strokes: must be from 0 to 10, got -1"),
@@ -274,6 +279,27 @@ def test_sessions_take_turns(studio):
 def test_what_is_wrong_is_named_by_its_field(studio, text, form, message):
     with pytest.raises(ValueError, match=message):
         list(studio.make("me", text, form))
+
+
+def test_what_no_editor_sends_is_replaced_before_others_open_it():
+    value = json.loads(drawing())
+    head, content = value["image"].split(",")
+    evil = [{"kind": "<b>", "points": [[1, 2]]}, "x", {"kind": "pin", "points": [["1", 2]]}]
+    for strokes in (evil, "alert(1)", None, [{"kind": "pin", "points": [[1e300, 1]], "speed": "steady"}]):
+        sent = value | {"image": f"javascript:{head},{content}", "width": "<b>", "strokes": strokes}
+        kept = json.loads(read_drawing(json.dumps(sent)).text)
+        assert kept["image"].startswith("data:image/jpeg;base64,") and kept["width"] == 48
+        assert [stroke["kind"] for stroke in kept["strokes"]] == ["object", "pin"]
+    mine = [{"kind": "pin", "points": [[5, 5]], "start": 0, "end": 1, "speed": "steady"}]
+    assert json.loads(read_drawing(json.dumps(value | {"strokes": mine})).text)["strokes"] == mine
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"move": "pan_left", "share": NaN, "width": 9, "height": 9}', "[" * 10**5]
+)
+def test_a_camera_move_that_no_editor_asks_for_gives_no_strokes(text):
+    widgets = pytest.importorskip("models.serving.studio.widgets", reason="gradio is not installed")
+    assert widgets.camera_move(text) == [] and "error" in widgets.estimate_frames(text)
 
 
 def test_a_model_that_is_not_there_is_said_so(tmp_path):

@@ -97,7 +97,8 @@ def make_page(
             picture = studio().overlaid(entry, *(name in chosen for name in SHOWN))
             downloads = [str(entry.video), str(made.gif), str(made.last_frame)]
             facts = entry.facts
-            return [picture, facts["errors"], gr.update(visible=True), *downloads, *facts["recipes"], entry.name]
+            recipes = facts.get("recipes", ["", "", ""])  # an interrupted measurement leaves an entry without them
+            return [picture, facts.get("errors", ""), gr.update(visible=True), *downloads, *recipes, entry.name]
 
         def shelved() -> list[Any]:
             entries = history.entries()
@@ -128,7 +129,7 @@ def make_page(
                         made.append(update.entry.name)
                         fresh = [*shown_entry(update.entry, chosen), *shelved(), *side_by_side(chosen, made)]
                     yield [bar, gr.update(interactive=update.running), *fresh]
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 yield [progress_bar(str(error), None, bad=True), gr.update(interactive=False), *quiet]
 
         def stop(request: gr.Request) -> None:
@@ -140,8 +141,10 @@ def make_page(
 
         def reopen(name: str, chosen: list[str]) -> list[Any]:
             entry = history.find(name)
-            drawn = [gr.skip()] * (1 + len(form)) if entry is None else [entry.drawing(), *Form(*entry.facts["form"])]
-            return [*drawn, *shown_entry(entry, chosen)]
+            fields = [gr.skip()] * len(form)
+            if entry is not None and "form" in entry.facts:
+                fields = [*Form(*entry.facts["form"])]
+            return [gr.skip() if entry is None else entry.drawing(), *fields, *shown_entry(entry, chosen)]
 
         def compared(name: str, behind: str) -> str:
             sides = [(studio().overlay_of(each, False, False), history.find(each)) for each in (name, behind)]

@@ -4,7 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from models.strokes.stroke import Stroke, Trajectories
 from models.strokes.trajectories import parse_trajectories
 
 KEYS = ("image", "width", "height", "strokes")
+KINDS, SPEEDS = ("object", "camera", "pin"), ("steady", "in", "out", "both", "drawn")
+MAX_NUMBER = 1e6  # pixels; no coordinate of the editor comes near
 
 
 class DrawingError(UserError):
@@ -53,7 +55,12 @@ def read_drawing(text: str | None) -> Drawing:
         raise DrawingError("strokes: draw at least one on the picture")
     drawn = parse_trajectories({**file, "width": picture.width, "height": picture.height})
     mode: Mode = "both" if drawn.strokes and drawn.camera_strokes else "camera" if drawn.camera_strokes else "object"
-    kept = {key: value.get(key) for key in KEYS}
+    strokes = value.get("strokes")
+    if not isinstance(strokes, list) or not all(map(_is_editable, strokes)):
+        strokes = _editable_strokes(drawn)
+    kind = "png" if suffix == ".png" else "jpeg"
+    image = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    kept = {"image": image, "width": picture.width, "height": picture.height, "strokes": strokes}
     return Drawing(picture, data, suffix, drawn, mode, json.dumps(kept), seen.notes)
 
 
@@ -80,9 +87,8 @@ def canvas_of(text: str | None) -> tuple[int, int]:
 def with_strokes(text: str | None, drawn: Trajectories) -> str:
     """The editor's value with these strokes added, whose canvas is its picture."""
     value = _object(text)
-    added = [_editable(stroke, "object") for stroke in drawn.strokes]
-    added += [_editable(stroke, "camera") for stroke in drawn.camera_strokes]
-    return json.dumps({key: value.get(key) for key in KEYS} | {"strokes": [*(value.get("strokes") or []), *added]})
+    strokes = [*(value.get("strokes") or []), *_editable_strokes(drawn)]
+    return json.dumps({key: value.get(key) for key in KEYS} | {"strokes": strokes})
 
 
 def new_drawing(picture: Image.Image, strokes: Sequence[dict[str, Any]] = ()) -> str:
@@ -95,12 +101,32 @@ def new_drawing(picture: Image.Image, strokes: Sequence[dict[str, Any]] = ()) ->
 
 def continued(last_frame: Image.Image, drawn: Trajectories) -> str:
     """The editor's value for going on from a video's last frame: strokes in its pixels start where they ended."""
-    strokes = []
-    for kind, group in (("object", drawn.strokes), ("camera", drawn.camera_strokes)):
-        for stroke in group:
-            moved = Stroke(stroke.points + stroke.points[-1] - stroke.points[0], stroke.times, stroke.visibility)
-            strokes.append(_editable(moved, kind))
-    return new_drawing(last_frame, strokes)
+    moved = (
+        tuple(replace(each, points=each.points + each.points[-1] - each.points[0]) for each in group)
+        for group in (drawn.strokes, drawn.camera_strokes)
+    )
+    return new_drawing(last_frame, _editable_strokes(Trajectories(*drawn.canvas, *moved)))
+
+
+def _editable_strokes(drawn: Trajectories) -> list[dict[str, Any]]:
+    """All strokes as the editor holds them."""
+    groups = (("object", drawn.strokes), ("camera", drawn.camera_strokes))
+    return [_editable(stroke, kind) for kind, group in groups for stroke in group]
+
+
+def _is_editable(stroke: Any) -> bool:
+    """Whether the editor can draw what it sent as a stroke: other visitors may open it from the history."""
+    if not isinstance(stroke, dict) or stroke.get("kind") not in KINDS or stroke.get("speed") not in SPEEDS:
+        return False
+    points, times = stroke.get("points"), stroke.get("times", [])
+    if not isinstance(points, list) or not points or not isinstance(times, list):
+        return False
+    numbers = [stroke.get("start"), stroke.get("end"), *times]
+    for point in points:
+        if not isinstance(point, list) or len(point) != 2:
+            return False
+        numbers += point
+    return all(isinstance(number, int | float) and abs(number) < MAX_NUMBER for number in numbers)
 
 
 def _editable(stroke: Stroke, kind: str) -> dict[str, Any]:

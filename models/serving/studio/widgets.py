@@ -69,6 +69,8 @@ def camera_move(text: str) -> list[Any]:
         sides = [min(max(int(asked[side]), 1), MAX_SIDE) for side in ("width", "height")]
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return []
+    if not math.isfinite(share):
+        return []
     amount = min(max(share, 0.0), 1.0) * sides[0]
     if move == "zoom_out":
         amount = min(amount, 0.9 * math.hypot(*sides) / 4)

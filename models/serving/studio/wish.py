@@ -30,11 +30,13 @@ def make_wish(drawing: Drawing, form: Form) -> Wish:
     for name, text in (("prompt", form.prompt), ("negative prompt", form.negative_prompt)):
         if len(text or "") > MAX_PROMPT:
             raise UserError(f"{name}: at most {MAX_PROMPT} characters, got {len(text)}")
+        if any("\ud800" <= letter <= "\udfff" for letter in text or ""):
+            raise UserError(f"{name}: holds half a character; type it again")
     if form.variations not in range(1, MAX_VARIATIONS + 1):
         raise UserError(f"variations: must be from 1 to {MAX_VARIATIONS}, got {form.variations}")
     seed = secrets.randbelow(2**31 - MAX_VARIATIONS)
     if form.locked:
-        if form.seed is None or not 0 <= form.seed < 2**31 or form.seed != int(form.seed):
+        if form.seed is None or not 0 <= form.seed < 2**31 or form.seed % 1:
             raise UserError("seed: must be a whole number from 0 to 2147483647, or unlocked")
         seed = int(form.seed)
     keyframes, notes = _keyframes(drawing, form)
@@ -99,7 +101,7 @@ def _within(field: str, value: float | None, lowest: float, highest: float) -> f
 def _keyframes(drawing: Drawing, form: Form) -> tuple[tuple[tuple[int, Image.Image], ...], list[str]]:
     """The pictures of later frames, at the size of the drawing's, and what was changed on them."""
     files, numbers = form.keyframes or [], [part for part in re.split(r"[\s,]+", form.keyframe_numbers or "") if part]
-    if len(files) != len(numbers) or not all(number.isdecimal() for number in numbers):
+    if len(files) != len(numbers) or not all(re.fullmatch("[0-9]{1,6}", number) for number in numbers):
         raise UserError(f"later pictures: {len(files)} files need as many frame numbers, for example 8, 15")
     placed, notes = [], []
     for number, file in zip(numbers, files, strict=True):
