@@ -14,6 +14,7 @@ from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from models.lora.headers import order_header
 from models.modes import Lora
 from models.networks.networks import MotionControlNet
 from models.networks.seeded import seeded
@@ -119,8 +120,10 @@ def load_lora(network: MotionControlNet, name: Lora, folder: str | Path) -> None
 
 
 def save_lora(network: MotionControlNet, name: Lora, folder: str | Path) -> None:
-    """Write a LoRA as a folder of its own."""
+    """Write a LoRA as a folder of its own; the same LoRA gives the same bytes."""
     network.save_lora_adapter(folder, adapter_name=name)
+    for file in Path(folder).glob("*.safetensors"):
+        order_header(file)
     let_others_read(folder)
 
 

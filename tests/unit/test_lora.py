@@ -1,9 +1,14 @@
 """LoRA sets (Eq. 2, Eq. 12) and the orthogonal loss (Eq. 4)."""
 
+import json
+import struct
+
 import pytest
 import torch
+from safetensors import safe_open
 
 from models.denoising.denoiser import motion_residuals
+from models.lora.headers import order_header
 from models.lora.orthogonal_loss import layer_loss, orthogonal_loss
 from models.lora.sets import add_lora, fold_lora, load_lora, lora_layers, save_lora, unfolded
 from models.networks.networks import motion_controlnet_like
@@ -147,6 +152,27 @@ def test_orthogonal_loss_reaches_the_object_lora_only(network):
     orthogonal_loss(network, "orthogonal").backward()
     with_gradient = {key for key, p in network.named_parameters() if p.grad is not None and p.grad.any()}
     assert with_gradient and all(".object." in key and "lora_A" in key for key in with_gradient)
+
+
+def test_a_saved_lora_has_the_same_bytes_whatever_the_order_of_sets_and_tables(network, tmp_path):
+    add_lora(network, "camera", rank=2, seed=0)
+    save_lora(network, "camera", tmp_path)
+    (file,) = tmp_path.glob("*.safetensors")
+    data = file.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    settings = json.loads(header["__metadata__"]["lora_adapter_metadata"])
+    assert len(settings["target_modules"]) > 2
+    settings["target_modules"].reverse()
+    header["__metadata__"] = {"lora_adapter_metadata": json.dumps(settings), "format": "pt"}
+    text = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+
+    order_header(file)
+
+    assert file.read_bytes() == data
+    with safe_open(file, "pt") as read:
+        assert read.metadata()["format"] == "pt"
 
 
 def test_a_second_lora_is_added_and_read_without_a_warning(network, tmp_path, recwarn):
