@@ -188,5 +188,6 @@ def test_a_user_draws_and_makes_a_video(address, browser, tmp_path, width, kind)
     assert "object 1" in page.text("#studio-errors")
     page.open("Make it elsewhere")
     page.until("document.querySelector('#studio-command')?.innerText.includes('onerror')")
+    assert page.js("return document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the screen"
     assert page.js("return document.title") != "owned"
     assert not page.js("return document.querySelectorAll('[onerror]').length")

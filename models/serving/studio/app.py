@@ -78,9 +78,9 @@ def make_page(
                     other = gr.Dropdown([], label="Behind the slider", elem_id="studio-other")
                     slider = gr.HTML(elem_id="studio-compared")
                 with gr.Accordion("Make it elsewhere", open=False):
-                    command = gr.Code(label="Command line", language="shell", elem_id="studio-command")
-                    python = gr.Code(label="Python", language="python")
-                    curl = gr.Code(label="curl", language="shell")
+                    command = gr.Code(label="Command line", language="shell", wrap_lines=True, elem_id="studio-command")
+                    python = gr.Code(label="Python", language="python", wrap_lines=True)
+                    curl = gr.Code(label="curl", language="shell", wrap_lines=True)
         gr.Markdown("### History")
         gallery = gr.Gallery(
             show_label=False, columns=8, height=200, allow_preview=False, buttons=[], elem_id="studio-history"
