@@ -101,11 +101,11 @@ def new_drawing(picture: Image.Image, strokes: Sequence[dict[str, Any]] = ()) ->
 
 def continued(last_frame: Image.Image, drawn: Trajectories) -> str:
     """The editor's value for going on from a video's last frame: strokes in its pixels start where they ended."""
-    moved = (
+    strokes, camera_strokes = (
         tuple(replace(each, points=each.points + each.points[-1] - each.points[0]) for each in group)
         for group in (drawn.strokes, drawn.camera_strokes)
     )
-    return new_drawing(last_frame, _editable_strokes(Trajectories(*drawn.canvas, *moved)))
+    return new_drawing(last_frame, _editable_strokes(Trajectories(*drawn.canvas, strokes, camera_strokes)))
 
 
 def _editable_strokes(drawn: Trajectories) -> list[dict[str, Any]]:
