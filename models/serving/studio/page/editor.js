@@ -271,7 +271,7 @@ const released = () => {
       add(tool, [start]);
       open = true;
     }
-    say("Click to add points. Enter or Escape ends the stroke.");
+    say("Click to add points. Enter or a tool of the first row ends the stroke.");
   } else {
     const kept = keptPoints(path, 2.5 * unit());
     const span = Math.max(1, stamps.at(-1) - stamps[0]);
@@ -420,7 +420,8 @@ const ACTIONS = { undo: () => restore(done, undone), redo: () => restore(undone,
 Object.assign(ACTIONS, { choose: () => find(".ic-file").click(), estimate: showEstimate });
 
 const setTool = (name) => {
-  [open, tool] = [false, name];
+  if (open) finish();
+  tool = name;
   draw();
 };
 
