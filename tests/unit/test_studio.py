@@ -116,6 +116,7 @@ def test_python_gives_the_same_video(studio, tmp_path, later_pictures, monkeypat
 
 
 def test_a_request_to_a_scoring_server_gives_the_same_video(studio, later_pictures):
+    from models.serving.image import PixelBudget
     from models.serving.make_video import make_video
     from models.serving.request import Request
 
@@ -123,14 +124,14 @@ def test_a_request_to_a_scoring_server_gives_the_same_video(studio, later_pictur
     assert "picture of frame 2: cropped" in entry.facts["errors"]
     assert Form(*entry.facts["form"]).keyframes == [str(entry.folder / "keyframe-2.png")]
     (record,) = json.loads((entry.folder / "request.json").read_text())["inputs"]
-    assert (
-        make_video(pipeline(), Request(**record).wish((24, 16), PixelBudget(10_000))).data == entry.video.read_bytes()
-    )
+    wish = Request(**record).wish((24, 16), PixelBudget(10_000))
+    assert make_video(pipeline(), wish).data == entry.video.read_bytes()
 
 
 @pytest.fixture
 def server():
     """The address of a server that answers as a scoring server does, with the tiny model."""
+    from models.serving.image import PixelBudget
     from models.serving.make_video import make_video
     from models.serving.request import Request
 
