@@ -153,9 +153,10 @@ def _named_text_layers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _check_text_widths(path: Path, state: Mapping[str, Tensor], text_encoder: nn.Module) -> None:
+def _check_text_widths(path: Path, state: Mapping[str, Tensor], text_encoder: CLIPTextModel | None) -> None:
     """Raises PersonalisationError for a LoRA of another text encoder; transformers would not say which layer."""
-    layers = {name: module for name, module in text_encoder.named_modules() if isinstance(module, nn.Linear)}
+    modules = text_encoder.named_modules() if text_encoder is not None else ()
+    layers = {name: module for name, module in modules if isinstance(module, nn.Linear)}
     for key, value in state.items():
         name, is_down, _ = key.removeprefix("text_encoder.").partition(".lora_linear_layer.down")
         layer = layers.get(name) or layers.get(name.removeprefix("text_model."))
