@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from models import geometry
+from models.disk import disk_fault
 from models.pixels import to_uint8
 from models.video import write
 from stages.data.arrays import write_tracks
@@ -223,6 +224,8 @@ def take_file(job: TakeJob) -> Taken:
     except FileNotFoundError:
         return Taken(file, reason=NOT_FOUND)
     except OSError as error:
+        if disk_fault(error):  # of this machine; the video is not at fault
+            raise
         return Taken(file, reason=f"cannot be read: {error.strerror or error}")
     return Taken(file, str(path), path.stem)
 

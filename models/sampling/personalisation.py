@@ -34,6 +34,12 @@ from models.sampling.lora_files import PersonalisationError, lora_pairs, read_co
 logger = logging.getLogger(__name__)
 
 LONGEST_REASON = 300  # characters of a library's error that are shown
+TEXT_LAYERS = {  # names of attention layers in diffusers' older LoRA files, and where the matrices belong
+    "to_q_lora": "q_proj.lora_linear_layer",
+    "to_k_lora": "k_proj.lora_linear_layer",
+    "to_v_lora": "v_proj.lora_linear_layer",
+    "to_out_lora": "out_proj.lora_linear_layer",
+}
 LDM_UNET, LDM_TEXT = "model.diffusion_model.", "cond_stage_model.transformer."
 
 
@@ -86,6 +92,8 @@ def load_community_lora(path: Path, name: str, unet: MotionUNet, text_encoder: C
         if of_unet:
             StableDiffusionLoraLoaderMixin.load_lora_into_unet(state, None, unet, adapter_name=name)
         if of_text:
+            state = _named_text_layers(state)
+            _check_text_widths(path, state, text_encoder)
             StableDiffusionLoraLoaderMixin.load_lora_into_text_encoder(
                 state, None, text_encoder, prefix="text_encoder", adapter_name=name
             )
@@ -133,6 +141,29 @@ def personal_loras(
             layers = lora_layers(network)
             stack.enter_context(swapped(layers, fused_weights(layers, weights)))
         yield
+
+
+def _named_text_layers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The LoRA with the text encoder's own names of layers. diffusers renames them only if the last layer is there."""
+    renamed = {}
+    for key, value in state.items():
+        for old, own in TEXT_LAYERS.items():
+            key = key.replace(f".{old}.", f".{own}.")
+        renamed[key] = value
+    return renamed
+
+
+def _check_text_widths(path: Path, state: Mapping[str, Tensor], text_encoder: CLIPTextModel | None) -> None:
+    """Raises PersonalisationError for a LoRA of another text encoder; transformers would not say which layer."""
+    modules = text_encoder.named_modules() if text_encoder is not None else ()
+    layers = {name: module for name, module in modules if isinstance(module, nn.Linear)}
+    for key, value in state.items():
+        name, is_down, _ = key.removeprefix("text_encoder.").partition(".lora_linear_layer.down")
+        layer = layers.get(name) or layers.get(name.removeprefix("text_model."))
+        if is_down and layer is not None and value.shape[1] != layer.in_features:
+            raise PersonalisationError(
+                f"{path}: does not fit this model: {name} is {value.shape[1]} wide, here it is {layer.in_features}"
+            )
 
 
 def _checked(path: Path, name: str, plain: Mapping[str, Tensor], networks: Sequence[nn.Module]) -> list[str]:

@@ -62,10 +62,10 @@ def as_seen(picture: Image.Image) -> SeenPicture:
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    values = np.asarray(picture).astype(np.int64)
+    values = np.asarray(picture)
     if values.min() < 0 or values.max() > 65535:
         raise PictureError("image: pixels of more than 16 bits; save it as 8-bit PNG or JPEG")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
 def _orientation(picture: Image.Image) -> int:

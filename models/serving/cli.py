@@ -19,6 +19,7 @@ import json
 import sys
 from pathlib import Path
 
+from models.disk import disk_fault
 from models.errors import UserError
 from models.modes import LORAS
 from models.serving import DEFAULT_MODEL
@@ -35,8 +36,12 @@ def main(arguments: list[str] | None = None) -> None:
         if not run_project_command(given):
             options = _parser(studio_alone=given[:1] == ["studio"]).parse_args(given)
             options.run(options)
-    except (ValueError, OSError) as error:
-        sys.exit(f"image-conductor: {error}")
+    except Exception as error:
+        if fault := disk_fault(error):
+            sys.exit(f"image-conductor: {fault}")
+        if isinstance(error, ValueError | OSError):
+            sys.exit(f"image-conductor: {error}")
+        raise
 
 
 def _import_official(options: argparse.Namespace) -> None:

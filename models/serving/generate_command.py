@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from models.disk import write_whole
 from models.errors import UserError
 from models.geometry import Size
 from models.modes import MODES, Solver
@@ -132,7 +133,7 @@ def run_generate(options: argparse.Namespace) -> None:
         ),
     )
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_bytes(video.data)
+    write_whole(options.output, video.data)
     cropped = f", cropped {video.cropped}" if video.cropped else ""
     print(f"{options.output}: {video.num_frames} frames of {video.width}x{video.height}, seed {video.seed}{cropped}")
     for note in video.notes:

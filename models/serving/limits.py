@@ -15,8 +15,8 @@ class Limits:
     max_records: videos of one request.
     max_work: steps x frames, summed over the videos of one request.
     queue_length: requests that wait while one is worked on; the next is answered with 429.
-    body_seconds: the longest pause while a request comes in, and the longest time that its head takes; then the answer
-        is 408. So long a request also waits for its turn to be read; then the answer is 429.
+    body_seconds: the longest pause while a request comes in, and the longest time that its head takes; after it the
+        answer is 408.
     base_seconds, seconds_per_step: time limit of a request from the start of its work: the first plus the second for
         each sampling step of each video. Work over it is stopped, with status 504. Waiting for a turn does not count.
     shutdown_seconds: how long the running request may go on after SIGTERM, before it is handed back with 503.

@@ -40,6 +40,7 @@ NO_LONGER_ASKED = HttpRefusal(499, "CANCELLED", "stopped: its client has left")
 DELETED = HttpRefusal(409, "CANCELLED", "stopped: it was deleted")
 LOADING = HttpRefusal(503, "TEMPORARILY_UNAVAILABLE", "the model is being loaded; try again soon", 5)
 BUSY_READING = HttpRefusal(429, "RESOURCE_EXHAUSTED", "busy: pictures of other requests are being read; try again", 5)
+READING_SECONDS = 3.0  # that a request waits for its turn to be parsed and decoded; more answers 429 later
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 PATHS = ("/invocations", "/jobs", "/jobs/{job_id}")
 
@@ -135,7 +136,7 @@ class Service:
         """The checked records of a request. One body at a time is parsed and decoded.
 
         Raises:
-            HttpRefusal: the body is refused, or those before it take longer than `body_seconds` (429).
+            HttpRefusal: the body is refused, or those before it take longer than `READING_SECONDS` (429).
         """
         self._opened()
         body = await read_body(request, self.limits)
@@ -144,7 +145,7 @@ class Service:
             return self._model.plan(parse_records(body, self.limits), asdict(self.limits))
 
         try:
-            await asyncio.wait_for(self._reading.acquire(), self.limits.body_seconds)
+            await asyncio.wait_for(self._reading.acquire(), READING_SECONDS)
         except TimeoutError:
             raise BUSY_READING from None
         try:

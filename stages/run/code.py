@@ -19,6 +19,7 @@ SHAPES_NOTHING = {
     "stages.run": "decides where and how a stage runs; results are the same everywhere",
     "stages.params": "describes parameters; the values that shape a result are in its recipe themselves",
     "models.errors": "words errors",
+    "models.disk": "words errors of disks",
     "models.torchvision_ops": "makes an import possible",
 }
 LOADERS = {"load_estimator", "estimator_module", "load_tracker_of_generated"}  # called with the name of an estimator

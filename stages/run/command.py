@@ -12,6 +12,7 @@ from importlib import import_module
 from inspect import signature
 from typing import get_args
 
+from models.disk import disk_fault
 from models.errors import UserError
 from stages.params import Split, load_params
 from stages.run.locks import only_run
@@ -50,5 +51,9 @@ def one_line_errors(name: str) -> Iterator[None]:
     """Expected errors end as one line on stderr and exit code 1, not as a traceback."""
     try:
         yield
-    except (UserError, OSError) as error:
-        sys.exit(f"{name}: {error}")
+    except Exception as error:
+        if fault := disk_fault(error):
+            sys.exit(f"{name}: {fault}")
+        if isinstance(error, UserError | OSError):
+            sys.exit(f"{name}: {error}")
+        raise

@@ -89,10 +89,13 @@ class StageRun:
 
     def picture(self, pixels: np.ndarray, name: str, folder: str) -> None:
         """Log a picture (H, W, 3) uint8 as a PNG file."""
-        with TemporaryDirectory() as place:
-            path = Path(place) / f"{name}.png"
-            Image.fromarray(pixels).save(path)
-            self.artifact(path, folder)
+        try:
+            with TemporaryDirectory() as place:
+                path = Path(place) / f"{name}.png"
+                Image.fromarray(pixels).save(path)
+                self.artifact(path, folder)
+        except OSError as error:
+            print(f"MLflow: picture {name} was not kept for it: {error}", file=sys.stderr)
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags of this run."""

@@ -95,11 +95,14 @@ class Checkpoint:
             "facts": dict(facts),
         }
         temporary = self.file.with_suffix(".tmp")
-        with open(temporary, "wb") as file:
-            torch.save(saved, file)
-            file.flush()
-            os.fsync(file.fileno())  # before it replaces the last one
-        os.replace(temporary, self.file)
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(saved, file)
+                file.flush()
+                os.fsync(file.fileno())  # before it replaces the last one
+            os.replace(temporary, self.file)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Delete this run's checkpoint, and those of other runs in its folder."""

@@ -18,9 +18,32 @@ from pathlib import Path
 from typing import Any
 
 import av
+import yaml
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
+SMALL = {
+    "collect.synthetic.mixed": 14,
+    "collect.synthetic.camera": 8,
+    "collect.synthetic.width": 120,
+    "collect.synthetic.height": 80,
+    "collect.synthetic.frames": [18, 24],
+    "clips.held_out": 0.4,
+    "clips.validation": 0.2,
+    "sparse_flows.draws": 1,
+    "track_quality.scenes": 1,
+    "track_quality.frames": 3,
+    "motion_controlnet.dense_steps": 1,
+    "motion_controlnet.sparse_steps": 1,
+    "camera_lora.steps": 1,
+    "object_lora.steps": 1,
+    "sampler.num_inference_steps": 1,
+    "evaluate.images": 1,
+    "evaluate.trajectory_guidance_scales": [1.1],
+    "register.max_cam_mc_ratio": 100.0,
+    "register.max_obj_mc_ratio": 100.0,
+    "compute.backend": "serial",
+}
 
 
 def copy_project(folder: Path) -> None:
@@ -39,6 +62,14 @@ def commit(folder: Path) -> None:
     run(folder, "git", "init", "--quiet")
     run(folder, "git", "add", "--all")
     run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "start")
+
+
+def small_project(folder: Path) -> None:
+    """A copy of the project as a git repository, with the smallest parameters."""
+    copy_project(folder)
+    params = changed(yaml.safe_load((folder / "params.yaml").read_text()), SMALL)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    commit(folder)
 
 
 def changed(params: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

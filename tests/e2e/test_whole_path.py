@@ -5,43 +5,16 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 from PIL import Image
 
-from tests.e2e.project import changed, commit, copy_project, frames_of, picture, post, run, served
-
-SMALL = {
-    "collect.synthetic.mixed": 14,
-    "collect.synthetic.camera": 8,
-    "collect.synthetic.width": 120,
-    "collect.synthetic.height": 80,
-    "collect.synthetic.frames": [18, 24],
-    "clips.held_out": 0.4,
-    "clips.validation": 0.2,
-    "sparse_flows.draws": 1,
-    "track_quality.scenes": 1,
-    "track_quality.frames": 3,
-    "motion_controlnet.dense_steps": 1,
-    "motion_controlnet.sparse_steps": 1,
-    "camera_lora.steps": 1,
-    "object_lora.steps": 1,
-    "sampler.num_inference_steps": 1,
-    "evaluate.images": 1,
-    "evaluate.trajectory_guidance_scales": [1.1],
-    "register.max_cam_mc_ratio": 100.0,
-    "register.max_obj_mc_ratio": 100.0,
-    "compute.backend": "serial",
-}
+from tests.e2e.project import frames_of, picture, post, run, served, small_project
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A copy of the project's own files, as a git repository, with the smallest parameters; run to the end."""
     folder = tmp_path_factory.mktemp("project")
-    copy_project(folder)
-    params = changed(yaml.safe_load((folder / "params.yaml").read_text()), SMALL)
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    commit(folder)
+    small_project(folder)
     run(folder, "dvc", "repro")
     return folder
 

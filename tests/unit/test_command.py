@@ -102,7 +102,7 @@ def test_locks_are_not_for_git():
 
 @pytest.mark.parametrize("stage", [*SPLIT_STAGES, "foundation", "curation_report", "track_quality", "register"])
 @pytest.mark.parametrize(
-    "fault", [ContractError("clips: broken; run it again"), OSError(28, "No space left", "data/a")]
+    "fault", [ContractError("clips: broken; run it again"), PermissionError(13, "Permission denied", "data/a")]
 )
 def test_what_a_user_can_put_right_is_one_line(stage, fault, monkeypatch, capsys):
     def run(**given):

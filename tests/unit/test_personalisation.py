@@ -319,6 +319,23 @@ def test_alpha_in_the_header_counts(tmp_path):
     torch.testing.assert_close(pipe.unet.get_submodule(ATTENTION).get_delta_weight("a"), 8 * update)
 
 
+@pytest.mark.parametrize("layers", [("q_proj",), ("v_proj",), ("out_proj",), ("q_proj", "k_proj")])
+def test_a_lora_on_any_layers_of_the_text_encoder_alone_is_added(tmp_path, layers):
+    pipe, state, draw = pipeline(), {}, torch.Generator().manual_seed(0)
+    for layer in layers:
+        name = WITH_TEXT.replace("q_proj", layer)
+        state[f"{name}.lora_down.weight"] = torch.randn(2, tiny.TEXT, generator=draw)
+        state[f"{name}.lora_up.weight"] = torch.randn(tiny.TEXT, 2, generator=draw)
+    save_file(state, tmp_path / "text.safetensors")
+    pipe.load_personal_lora(tmp_path / "text.safetensors", "a")
+
+    for layer in layers:
+        name = WITH_TEXT.replace("q_proj", layer)
+        right = state[f"{name}.lora_up.weight"] @ state[f"{name}.lora_down.weight"]
+        found = next(m for key, m in pipe.text_encoder.named_modules() if key.endswith(f"layers.0.self_attn.{layer}"))
+        torch.testing.assert_close(found.get_delta_weight("a"), right)
+
+
 KOHYA = f"lora_unet_{ATTENTION.replace('.', '_')}"
 WITH_TEXT = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
 REFUSED = {
@@ -337,13 +354,13 @@ REFUSED = {
     "half of a layer": ({f"{KOHYA}.lora_down.weight": torch.ones(2, 32)}, "partner"),
     "not a number": (kohya(ATTENTION, 2, float("nan"), 0)[0], "not finite"),
     "another size": (kohya(ATTENTION, 2, 1.0, 0, width=48)[0], "48"),
-    "part of the text encoder": (
+    "a text encoder of another width": (
         {
             **kohya(ATTENTION, 2, 1.0, 0)[0],
-            f"{WITH_TEXT}.lora_down.weight": torch.ones(2, 16),
-            f"{WITH_TEXT}.lora_up.weight": torch.ones(16, 2),
+            f"{WITH_TEXT}.lora_down.weight": torch.ones(2, 24),
+            f"{WITH_TEXT}.lora_up.weight": torch.ones(24, 2),
         },
-        "refused.safetensors",
+        "24",
     ),
     "nothing of this model": (kohya("down_blocks.7.attentions.0.transformer_blocks.0.attn1.to_q", 2, 1.0, 0)[0], ""),
 }

@@ -116,7 +116,7 @@ def test_python_gives_the_same_video(studio, tmp_path, later_pictures, monkeypat
 
 
 def test_a_request_to_a_scoring_server_gives_the_same_video(studio, later_pictures):
-    from models.serving.limits import Limits
+    from models.serving.image import PixelBudget
     from models.serving.make_video import make_video
     from models.serving.request import Request
 
@@ -124,13 +124,14 @@ def test_a_request_to_a_scoring_server_gives_the_same_video(studio, later_pictur
     assert "picture of frame 2: cropped" in entry.facts["errors"]
     assert Form(*entry.facts["form"]).keyframes == [str(entry.folder / "keyframe-2.png")]
     (record,) = json.loads((entry.folder / "request.json").read_text())["inputs"]
-    assert make_video(pipeline(), Request(**record).wish((24, 16), Limits())).data == entry.video.read_bytes()
+    wish = Request(**record).wish((24, 16), PixelBudget(10_000))
+    assert make_video(pipeline(), wish).data == entry.video.read_bytes()
 
 
 @pytest.fixture
 def server():
     """The address of a server that answers as a scoring server does, with the tiny model."""
-    from models.serving.limits import Limits
+    from models.serving.image import PixelBudget
     from models.serving.make_video import make_video
     from models.serving.request import Request
 
@@ -138,7 +139,7 @@ def server():
         def do_POST(self):
             (record,) = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["inputs"]
             try:
-                facts = make_video(network, Request(**record).wish((24, 16), Limits()))._asdict()
+                facts = make_video(network, Request(**record).wish((24, 16), PixelBudget(10_000)))._asdict()
                 facts["video"] = base64.b64encode(facts.pop("data")).decode()
                 status, body = 200, {"predictions": [facts]}
             except UserError as error:

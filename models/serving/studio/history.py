@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from models.disk import disk_fault, write_whole
+from models.errors import UserError
+
 if TYPE_CHECKING:
     from models.serving.make_video import MadeVideo
     from models.serving.studio.drawing import Drawing
@@ -96,14 +99,32 @@ class History:
         keyframes: Sequence[tuple[int, Image.Image]],
         facts: dict[str, Any],
     ) -> HistoryEntry:
-        """Write an entry whole, or not at all."""
-        from models.strokes.formats.project import as_object
-
+        """Write an entry whole, or not at all. Raises UserError if it cannot be written."""
         now = time.time()
         stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
         name = f"{stamp}-{int(now * 1000) % 1000:03d}-{video.seed}"
         part = self.folder / f".{name}"
         part.mkdir()
+        try:
+            self._write(part, drawing, video, request, keyframes, facts)
+            part.rename(self.folder / name)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise UserError(f"history: the video was not kept: {disk_fault(error) or error}") from None
+        self._shrink()
+        return HistoryEntry(self.folder / name, facts)
+
+    def _write(
+        self,
+        part: Path,
+        drawing: "Drawing",
+        video: "MadeVideo",
+        request: dict[str, Any],
+        keyframes: Sequence[tuple[int, Image.Image]],
+        facts: dict[str, Any],
+    ) -> None:
+        from models.strokes.formats.project import as_object
+
         (part / f"picture{drawing.suffix}").write_bytes(drawing.picture_bytes)
         for frame, picture in keyframes:
             picture.save(HistoryEntry(part, {}).keyframe(frame))
@@ -115,13 +136,10 @@ class History:
         thumbnail.thumbnail(THUMBNAIL)
         thumbnail.save(part / "thumbnail.jpg", quality=85)
         (part / "entry.json").write_text(json.dumps(facts), encoding="utf-8")
-        part.rename(self.folder / name)
-        self._shrink()
-        return HistoryEntry(self.folder / name, facts)
 
     def rewrite(self, entry: HistoryEntry, facts: dict[str, Any]) -> HistoryEntry:
         """The entry with other facts."""
-        (entry.folder / "entry.json").write_text(json.dumps(facts), encoding="utf-8")
+        write_whole(entry.folder / "entry.json", json.dumps(facts).encode())
         return HistoryEntry(entry.folder, facts)
 
     def remove(self, name: str) -> None:
