@@ -45,6 +45,7 @@ from stages.data.items import write_atomically
 from stages.data.paths import FOUNDATION, fetched_folder
 from stages.data.shards import shard_of
 from stages.params import Params
+from stages.run.memory import collect_garbage_rarely
 from stages.sources.listing import list_folder
 from stages.sources.storage import LocalCopies
 from stages.train.items import TrainingItems
@@ -161,6 +162,7 @@ def run_stages(params: Params) -> dict[str, float]:
 def run_phase(phase: str) -> dict[str, Any]:
     """Seconds, CPU seconds and GB of memory of one phase, in the folder of the measurement."""
     params = make_params()
+    collect_garbage_rarely()
     started, worked, parts = time.monotonic(), time.process_time(), {}
     match phase:
         case "listing":

@@ -12,7 +12,7 @@ import numpy as np
 FRAMES = 8  # of the longest scene, at equal distances
 BAND_BITS = 16  # of a signature that the index looks up at once
 MOST_CHANGED = 3  # bits of a band; beyond that, comparing all pairs is faster than looking up all changes
-FEW = 512  # clips; so few are compared pair by pair
+FEW = 2048  # clips; so few are compared pair by pair
 PAIRS = 1 << 20  # compared at once; more takes memory
 _SIDE = 32  # frames are scaled to this square before the transform
 
@@ -85,12 +85,15 @@ class _Index:
 
     def _settle_few(self, places: np.ndarray) -> np.ndarray:
         """As `settle`, by comparing each with all that are kept."""
-        waiting, kept = places, []
+        waiting, columns, kept = places, self.columns[:, places], []
         while len(waiting):
-            kept.append(waiting[0])
-            alike = np.bitwise_count(self.words[waiting] ^ self.words[waiting[0]]).sum(1) <= self.limit
-            self.better[waiting[alike][1:]] = waiting[0]
-            waiting = waiting[~alike]
+            first = waiting[0]
+            kept.append(first)
+            alike = np.bitwise_count(columns ^ columns[:, :1]).sum(0, dtype=np.uint16) <= self.limit
+            waiting, columns = waiting[1:], columns[:, 1:]
+            if (same := alike[1:]).any():
+                self.better[waiting[same]] = first
+                waiting, columns = waiting[~same], columns[:, ~same]
         return np.array(kept, np.int64)
 
     def _first_alike(self, kept: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from models.disk import disk_fault
 from models.errors import UserError
 from stages.params import Split, load_params
 from stages.run.locks import only_run
+from stages.run.memory import collect_garbage_rarely
 from stages.run.mlflow_runs import stage_run
 from stages.run.timing import timed
 
@@ -26,6 +27,7 @@ def run_stage(module: str) -> None:
     The module is imported by its name, so that workers in other processes find its functions.
     """
     stage = import_module(module)
+    collect_garbage_rarely()
     wanted = signature(stage.run).parameters
     parser = argparse.ArgumentParser(
         prog=f"python -m {module}",

@@ -15,7 +15,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from models.errors import UserError
-from models.serving.studio.late import import_heavy
 
 if TYPE_CHECKING:
     from models.serving.make_video import MadeVideo, Wish
@@ -125,13 +124,13 @@ class LocalSampler:
 
 
 class RemoteSampler:
-    """A scoring server. It tells nothing between the steps."""
+    """A scoring server. It tells nothing between the steps. prepare: imports what its answers are read with."""
 
-    def __init__(self, url: str):
-        self._url = url.rstrip("/")
+    def __init__(self, url: str, prepare: Callable[[], None] = lambda: None):
+        self._url, self._prepare = url.rstrip("/"), prepare
 
     def begin(self) -> None:
-        threading.Thread(target=import_heavy, daemon=True).start()
+        threading.Thread(target=self._prepare, daemon=True).start()
 
     def status(self) -> Status:
         return Status(f"Videos are made by {self._url}")

@@ -32,8 +32,9 @@ def run_studio(options: argparse.Namespace) -> None:
     from models.serving.studio.sampler import LocalSampler, RemoteSampler, Sampler
     from models.serving.studio.widgets import STYLE, page_theme
 
-    sampler: Sampler
-    sampler = RemoteSampler(options.endpoint) if options.endpoint else LocalSampler(options.model, _loader(options))
+    sampler: Sampler = LocalSampler(options.model, _loader(options))
+    if options.endpoint:
+        sampler = RemoteSampler(options.endpoint, import_heavy)
     history = History(options.history.resolve(), options.history_mb * MEGABYTE)
     made = Path(tempfile.mkdtemp(prefix="image-conductor-studio-"))
     opening = threading.Lock()
