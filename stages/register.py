@@ -25,6 +25,7 @@ from typing import Any
 from PIL import Image
 
 from models.pixels import to_uint8
+from models.sampling.identity import weights_hash
 from models.sampling.lora_files import copy_as_safetensors
 from models.sampling.model_index import CHECKPOINT_FILE, write_index
 from models.sampling.pipeline import ImageConductorPipeline
@@ -47,7 +48,7 @@ from stages.registry.explain import explain_version
 from stages.registry.versions import EVIDENCE, IDENTITY, Versions, identity
 from stages.run.command import one_line_errors, run_stage
 from stages.run.locks import only_run
-from stages.run.mlflow_runs import provenance, stage_run, weights_hash
+from stages.run.mlflow_runs import provenance, stage_run
 from stages.run.mlflow_store import connect, newest_run
 
 TRAINED = (MOTION_CONTROLNET, CAMERA_LORA, OBJECT_LORA)

@@ -11,6 +11,7 @@ pipeline         `ImageConductorPipeline`, which joins all of these
 saved_model      the folder of a saved model
 model_index      the files of that folder that diffusers looks for
 by_diffusers     the pipeline as diffusers calls it
+identity         which model a pipeline is: hashes, version
 adapters         switching the motion ControlNet between its LoRAs
 personalisation  community checkpoints and LoRAs on the base
 """

@@ -27,6 +27,7 @@ from models.sampling import personalisation, saved_model
 from models.sampling.adapters import fused_loras, loaded_loras
 from models.sampling.branches import batched
 from models.sampling.call import CallOptions, ImageConductorOutput, StepCallback, check, divided, require_one
+from models.sampling.identity import ModelIdentity
 from models.sampling.inputs import drawn_strokes, fit_images, initial_noise, make_inputs
 from models.sampling.loop import make_scheduler, run_loop
 from models.sampling.model_index import CHECKPOINT_FILE, PERSONAL_FOLDER
@@ -61,6 +62,7 @@ class ImageConductorPipeline(DiffusionPipeline):
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer)
         self.latent_space = latent_space or LatentSpace()
         self.settings = settings or Settings()
+        self.identity: ModelIdentity | None = None
         self.image_cache: ImageResidualCache | None = None
         self._personal_files: dict[str, Path] = {}
 

@@ -11,6 +11,8 @@ request     the body of a request and of its answer
 image       pictures from files and requests
 load        a model by its address
 make_video  from a wish to an encoded video, for all of them
+record      what a video was made from, in the video's comment
+remake      a video again from its record
 limits      what the service allows
 service     the ASGI application in front of MLflow's: requests, jobs, health, metrics
 body        the body of a request, read and parsed within limits

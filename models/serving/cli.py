@@ -11,6 +11,7 @@ image-conductor push --repo OWNER/NAME
 image-conductor studio
 image-conductor study --videos out/ours out/other --trajectories strokes --votes votes.sqlite
 image-conductor votes --votes votes.sqlite
+image-conductor explain lake.mp4 --remake again.mp4
 image-conductor sync
 """
 

@@ -100,7 +100,7 @@ def run_generate(options: argparse.Namespace) -> None:
 
     import torch
 
-    from models.serving.load import load_model, place
+    from models.serving.load import load_model, note_added, place
     from models.serving.make_video import Wish, make_video
 
     pipeline = load_model(options.model, getattr(torch, options.dtype))
@@ -110,10 +110,12 @@ def run_generate(options: argparse.Namespace) -> None:
         pipeline.vae.enable_tiling()
     if options.checkpoint:
         pipeline.load_checkpoint(options.checkpoint)
+        note_added(pipeline, "", options.checkpoint)
     personal = dict(pipeline.settings.personal_loras)
     for text in options.lora:
         name, path, weight = _named_lora(text)
         pipeline.load_personal_lora(path, name)
+        note_added(pipeline, name, path)
         personal[name] = weight
     personal |= dict(_lora_weight(text) for text in options.lora_weight)
     place(pipeline, options.offload)

@@ -1,13 +1,16 @@
 """Find a model by its address, a folder or a registered one, and put it where it computes."""
 
+import re
 from pathlib import Path
 
 import torch
 
 from models.errors import UserError
+from models.sampling.identity import ModelIdentity, weights_hash
 from models.sampling.pipeline import ImageConductorPipeline
 
 REGISTRY_SCHEMES = ("models:", "runs:")
+REGISTERED_META = "registered_model_meta"  # MLflow's file of name and version beside a fetched model
 
 
 class ModelNotFound(UserError):
@@ -20,7 +23,38 @@ def load_model(address: str, dtype: torch.dtype = torch.float32) -> ImageConduct
     Raises:
         UserError: there is none, or the folder is no saved model.
     """
-    return ImageConductorPipeline.from_pretrained(model_folder(address), dtype)
+    folder = model_folder(address)
+    pipeline = ImageConductorPipeline.from_pretrained(folder, dtype)
+    pipeline.identity = ModelIdentity(weights_hash(folder), registered_version(address, folder))
+    return pipeline
+
+
+def note_added(pipeline: ImageConductorPipeline, lora: str, file: Path) -> None:
+    """Note in a loaded model's identity that community weights were put on top; `lora` is empty for a checkpoint."""
+    assert pipeline.identity is not None
+    pipeline.identity = pipeline.identity.with_added(lora, file)
+
+
+def registered_version(address: str, folder: Path) -> str:
+    """The name and version, name/number, of the registered model that a saved model's folder belongs to, or nothing.
+
+    MLflow writes a file with both beside what it fetches from its registry. An alias is looked up.
+    """
+    import yaml
+
+    if match := re.fullmatch(r"models:/([^/@]+)([/@])([^/]+)", address):
+        name, kind, version = match.groups()
+        if kind == "/" and version.isdecimal():
+            return f"{name}/{version}"
+        if kind == "@":
+            from mlflow import MlflowClient
+
+            return f"{name}/{MlflowClient().get_model_version_by_alias(name, version).version}"
+    noted = folder.parent.parent / REGISTERED_META
+    if folder.parent.name != "artifacts" or not noted.is_file():
+        return ""
+    found = yaml.safe_load(noted.read_text(encoding="utf-8"))
+    return f"{found['model_name']}/{found['model_version']}" if found.get("model_version") else ""
 
 
 def model_folder(address: str) -> Path:

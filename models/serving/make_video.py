@@ -2,7 +2,7 @@
 
 import io
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -12,11 +12,23 @@ from PIL import Image
 from torch import Tensor
 
 from models.errors import UserError
+from models.geometry import cover_crop
 from models.modes import Mode
 from models.pixels import to_uint8
 from models.sampling.call import StepCallback
 from models.sampling.pipeline import ImageConductorPipeline
 from models.sampling.settings import SamplingOptions
+from models.serving.record import (
+    FORMAT,
+    RecordedPicture,
+    RecordedWeights,
+    VideoRecord,
+    code_hash,
+    embed,
+    png_text,
+    versions,
+)
+from models.strokes.formats.project import as_object
 from models.strokes.trajectories import Trajectories
 from models.video.write import encode_gif, encode_mp4
 
@@ -82,7 +94,7 @@ class MadeVideo(NamedTuple):
 
 
 def make_video(pipeline: ImageConductorPipeline, wish: Wish, on_step: StepCallback | None = None) -> MadeVideo:
-    """Sample and encode. The same model, wish and seed give the same bytes.
+    """Sample and encode; the file carries its record. The same model, wish and seed give the same bytes.
 
     Args:
         on_step: see `CallOptions`; an exception that it raises ends the sampling.
@@ -116,8 +128,37 @@ def make_video(pipeline: ImageConductorPipeline, wish: Wish, on_step: StepCallba
     count, height, width = frames.shape[:3]
     fps = pipeline.settings.fps
     notes = (*wish.notes, *wish.trajectories.remarks(count), *cut_prompts(pipeline, wish))
-    return MadeVideo(
-        encode(frames, fps), mime_type, count, fps, width, height, seed, wish.cropped or result.cropped, notes
+    data = embed(encode(frames, fps), record_of(pipeline, wish, seed))
+    return MadeVideo(data, mime_type, count, fps, width, height, seed, wish.cropped or result.cropped, notes)
+
+
+def record_of(pipeline: ImageConductorPipeline, wish: Wish, seed: int) -> VideoRecord:
+    """The record of a video that a pipeline makes of a wish and a seed."""
+    settings, identity = pipeline.settings.changed(wish.options), pipeline.identity
+    pictures, frames = wish.pictures(settings.frames)
+    size = (settings.width, settings.height)
+    drawn = wish.trajectories
+    return VideoRecord(
+        image_conductor=FORMAT,
+        registered=identity.registered if identity else "",
+        weights=identity.weights if identity else "",
+        added=[RecordedWeights(**asdict(each)) for each in (identity.added if identity else ())],
+        mode=wish.mode,
+        seed=seed,
+        prompt=wish.prompt,
+        negative_prompt=wish.negative_prompt,
+        settings=asdict(settings),
+        strokes=as_object(drawn),
+        pictures=[
+            RecordedPicture(frame=frame, png=png_text(cover_crop(picture.size, size).image(picture)))
+            for frame, picture in zip(frames, pictures, strict=True)
+        ],
+        output=wish.output_format,  # type: ignore[arg-type]
+        precision=str(pipeline.unet.dtype).removeprefix("torch."),  # type: ignore[arg-type]
+        device=pipeline._execution_device.type,
+        tiling=bool(getattr(pipeline.vae, "use_tiling", False)),
+        code=code_hash(),
+        libraries=versions(),
     )
 
 

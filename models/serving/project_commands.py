@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 PROJECT_COMMANDS = {
+    "explain": ("stages.registry.explain_video", "what a video was made from; make it again"),
     "export": ("stages.export", "hand the curated clips to others, as WebDataset, parquet or for `datasets`"),
     "release": ("stages.registry.release", "which version serves: back to the one before, or to any other"),
     "sync": ("stages.run.sync", "send to MLflow the runs that it could not take before"),

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import UserError
+from models.sampling.identity import weights_hash
 from models.sampling.saved_model import SETTINGS_FILE
 from stages.data.items import content_hash, item_id
 from stages.data.paths import REGISTRATION
 from stages.params import Params
-from stages.run.mlflow_runs import weights_hash
 from stages.run.mlflow_store import connect
 
 HISTORY, HELD = "alias_history", "alias_held"
@@ -60,6 +60,18 @@ class Versions:
                 continue
             return version
         return None
+
+    def with_weights(self, weights: str) -> list[Any]:
+        """All versions of these weights, whatever their settings; the newest comes first."""
+        query = f"name = '{self.name}' and tags.`weights` = '{weights}'"
+        return sorted(self._client.search_model_versions(query), key=lambda each: -int(each.version))
+
+    def commit_of(self, run: str) -> str:
+        """The git commit of a run; `unknown` if the run is gone."""
+        try:
+            return self._client.get_run(run).data.tags.get("git_commit", "unknown")
+        except self.error:
+            return "unknown"
 
     def decision(self, version: Any) -> dict[str, Any]:
         """What was decided when a version was registered; see `stages.register`. MLflow's errors are passed on."""

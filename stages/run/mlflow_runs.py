@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from models.sampling.identity import weights_hash
 from stages.data.items import content_hash, item_id
 from stages.params import MLflowParams, Params
 from stages.run.data_sets import data_sets
@@ -253,13 +254,6 @@ def provenance() -> dict[str, str]:
         "git_dirty": "true" if changed.stdout.strip() else "false",
         "dvc_lock": content_hash(lock) if lock.exists() else "none",
     }
-
-
-def weights_hash(folder: str | Path) -> str:
-    """One hash for all `.safetensors` files below `folder`, by their names and contents."""
-    folder = Path(folder)
-    files = sorted(folder.rglob("*.safetensors"))
-    return item_id([(path.relative_to(folder).as_posix(), content_hash(path)) for path in files])
 
 
 def _commit() -> str:

@@ -1,9 +1,11 @@
 """One behaviour behind all faces: Python, command line, pyfunc and HTTP service make the same bytes."""
 
 import base64
+import io
 import json
 from pathlib import Path
 
+import av
 import mlflow
 import numpy as np
 import pytest
@@ -61,6 +63,12 @@ def in_python(folder: Path, scale: object) -> bytes:
     return encode_mp4((video.frames[0] * 255).round().astype(np.uint8), pipe.settings.fps)
 
 
+def without_record(video: bytes) -> bytes:
+    """The file without its comment: the frames as they were encoded."""
+    with av.open(io.BytesIO(video)) as container:
+        return b"".join(bytes(packet) for packet in container.demux(video=0))
+
+
 def on_the_command_line(folder: Path, scale: object) -> bytes:
     given = {"image": "image.png", "trajectories": "strokes.json", "output": "video.mp4", "model": "model"}
     arguments = [part for name, file in given.items() for part in (f"--{name}", str(folder / file))]
@@ -80,8 +88,8 @@ def record(folder: Path, scale: object) -> dict:
 @pytest.mark.parametrize("scale", [LEFT_OUT, None, 1.1], ids=["left out", "plain", "1.1"])
 def test_four_faces_make_the_same_bytes(folder, served, scale):
     model, client = served
-    expected = in_python(folder, scale)
-    assert on_the_command_line(folder, scale) == expected
+    expected = on_the_command_line(folder, scale)
+    assert without_record(expected) == without_record(in_python(folder, scale))
     [answer] = model.predict([record(folder, scale)])
     assert base64.b64decode(dict(answer)["video"]) == expected
     response = client.post("/invocations", json={"inputs": [record(folder, scale)]})

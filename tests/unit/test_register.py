@@ -1,5 +1,6 @@
 """Registration of a tiny model: one folder, one version, and the alias only if it is good enough."""
 
+import base64
 import json
 import re
 import shutil
@@ -153,6 +154,14 @@ def test_the_alias_goes_to_good_and_better_models_once_each_and_stays_where_a_ro
     assert model.metadata.signature is not None
     (answer,) = model.predict([register.example_request(params)])
     assert answer.num_frames == tiny.FRAMES
+
+    Path("video.mp4").write_bytes(base64.b64decode(answer.video))
+    monkeypatch.setattr("stages.registry.explain_video.load_params", lambda: params)
+    main(["explain", "video.mp4", "--remake", "again.mp4"])
+    said = capsys.readouterr().out
+    assert "model: image-conductor/1, weights" in said
+    assert re.search(r"registered: image-conductor version 1, run \w+\n  git commit \w+", said)
+    assert "again.mp4: the same as video.mp4, byte for byte" in said
 
     register.run(params)
     assert register.REGISTRATION.read_bytes() == first, "content must not depend on when or how often it ran"

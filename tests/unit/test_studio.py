@@ -115,7 +115,7 @@ def test_python_gives_the_same_video(studio, tmp_path, later_pictures, monkeypat
     assert (tmp_path / "video.mp4").read_bytes() == entry.video.read_bytes()
 
 
-def test_a_request_to_a_scoring_server_gives_the_same_video(studio, later_pictures):
+def test_a_request_to_a_scoring_server_gives_the_same_video(studio, later_pictures, model):
     from models.serving.image import PixelBudget
     from models.serving.make_video import make_video
     from models.serving.request import Request
@@ -125,11 +125,11 @@ def test_a_request_to_a_scoring_server_gives_the_same_video(studio, later_pictur
     assert Form(*entry.facts["form"]).keyframes == [str(entry.folder / "keyframe-2.png")]
     (record,) = json.loads((entry.folder / "request.json").read_text())["inputs"]
     wish = Request(**record).wish((24, 16), PixelBudget(10_000))
-    assert make_video(pipeline(), wish).data == entry.video.read_bytes()
+    assert make_video(load_model(str(model)), wish).data == entry.video.read_bytes()
 
 
 @pytest.fixture
-def server():
+def server(model):
     """The address of a server that answers as a scoring server does, with the tiny model."""
     from models.serving.image import PixelBudget
     from models.serving.make_video import make_video
@@ -151,7 +151,7 @@ def server():
         def log_message(self, *_):
             pass
 
-    network = pipeline()
+    network = load_model(str(model))
     running = HTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

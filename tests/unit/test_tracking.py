@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from models.sampling.identity import weights_hash
 from models.serving.cli import main
 from stages.params import Params, load_params
-from stages.run.mlflow_runs import stage_run, weights_hash
+from stages.run.mlflow_runs import stage_run
 from stages.run.mlflow_store import connect, newest_run
 from stages.run.spool import Spool, flatten
 from stages.run.system_metrics import system_metrics

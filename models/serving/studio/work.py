@@ -14,6 +14,7 @@ from PIL import Image
 from models.drawing import draw_tracks
 from models.errors import UserError
 from models.serving.make_video import MadeVideo, Wish
+from models.serving.remake import gif_of_mp4
 from models.serving.studio.drawing import Drawing, continued, read_drawing
 from models.serving.studio.form import Form
 from models.serving.studio.history import History, HistoryEntry
@@ -24,7 +25,7 @@ from models.serving.studio.wish import make_wish
 from models.strokes.stroke import on_canvas
 from models.strokes.trajectories import load_trajectories
 from models.video.read import read_info
-from models.video.write import encode_gif, encode_mp4
+from models.video.write import encode_mp4
 
 POLL = 0.1  # seconds between two looks at a sampler
 PREVIEW_EVERY = 0.5  # seconds between two previews, at least
@@ -155,7 +156,7 @@ class Studio:
         found = ResultFiles(self._made / f"{entry.name}.gif", self._made / f"{entry.name}-last.png")
         if not found.last_frame.is_file():
             frames = entry.frames()
-            found.gif.write_bytes(encode_gif(frames, read_info(entry.video).fps))
+            found.gif.write_bytes(gif_of_mp4(entry.video))
             Image.fromarray(frames[-1]).save(found.last_frame)
         return found
 
