@@ -315,6 +315,20 @@ def test_a_transport_stream_is_cut_at_its_flaws(tmp_path):
         read_video(tmp_path / "nothing.ts")
 
 
+@pytest.mark.parametrize(("codec", "place"), [("libx264", 0.6), ("mpeg2video", 0.4)])
+def test_frames_that_refer_to_a_damaged_one_are_left_out(tmp_path, codec, place):
+    """Wrong bits within a packet of a transport stream, without a lost packet: FFmpeg shows what comes of them."""
+    path = tmp_path / "a.ts"
+    whole = dict(map(reversed, read_stamped_frames(write_video(path, moving_texture(40, 192, 128), codec), (192, 128))))
+    data = bytearray(path.read_bytes())
+    packet = 188 * int(place * len(data) / 188)
+    data[packet + 40 : packet + 140] = np.random.default_rng(0).bytes(100)
+    path.write_bytes(data)
+    found = list(read_stamped_frames(path, (192, 128), noticed=Noticed()))
+    assert 10 < len(found) < 40
+    assert all(psnr(frame, whole[stamp]) > 60 for frame, stamp in found)
+
+
 def test_seconds_count_from_the_first_frame(tmp_path):
     """A transport stream starts at some time; a span, as of RealEstate10K, is counted from its first frame."""
     transport_stream(tmp_path / "a.ts", smooth(40))
