@@ -15,6 +15,8 @@ from models.curation.frame_sampling import draw_frames
 SAME = 0.05  # mean difference of grey values below which a frame repeats the one before
 NOISE = 0.5  # a difference up to this repeats too, where that is ...
 CALM = 0.1  # ... at most this share of the largest difference within NEIGHBOURHOOD frames
+STEADY_CALM = 0.25  # the same share where no two frames in a row are new: key frames may be coded anew in between
+STEADY = 0.95  # share of the pictures that must then be shown for one of two neighbouring numbers of frames
 NEIGHBOURHOOD = 7
 REPEATING = 0.15  # share of repeats from which they are looked at as a cadence
 REGULAR = 0.9  # share of the pictures that must be shown for one of two neighbouring numbers of frames
@@ -80,15 +82,21 @@ def draw_at_pace(
 def _new_pictures(changes: np.ndarray) -> np.ndarray:
     """Which frames of a scene (T,) are no repeats; all, unless repeats come in a regular cadence."""
     largest = maximum_filter1d(changes, NEIGHBOURHOOD) if len(changes) else changes
+    steady = changes >= np.maximum(SAME, STEADY_CALM * largest)
+    if _is_cadence(steady, STEADY, shortest=2):
+        return steady
     new = changes >= np.maximum(SAME, np.minimum(NOISE, CALM * largest))
+    return new if _is_cadence(new, REGULAR, shortest=1) else np.ones(len(changes), bool)
+
+
+def _is_cadence(new: np.ndarray, share: float, shortest: int) -> bool:
+    """Pictures are repeated, and that share of them for one of two neighbouring numbers of frames. Sets new[0]."""
     new[:1] = True
     holds = np.diff(np.flatnonzero(new))
-    everything = np.ones(len(changes), bool)
     if len(holds) < 2 or 1 - new.mean() < REPEATING:
-        return everything
-    usual = int(holds.mean())
-    regular = ((holds == usual) | (holds == usual + 1)).mean() >= REGULAR
-    return new if regular and usual <= LONGEST_HOLD else everything
+        return False
+    usual = max(shortest, int(holds.mean()))
+    return usual <= LONGEST_HOLD and bool(((holds == usual) | (holds == usual + 1)).mean() >= share)
 
 
 def _nearest(times: np.ndarray, wanted: np.ndarray) -> np.ndarray:

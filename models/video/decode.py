@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ PLAYLIST = re.compile(rb"\s*(#EXTM3U|ffconcat|v=0\s|(<\?xml.*)?<MPD\b)", re.S)  
 ASPECT_CHANGE = 0.02  # of the frames' width over height within a video; more would distort them
 TRANSPORT = "mpegts"  # the container whose flaws are cut out: it is made for captures that lose packets
 PROBED_PACKETS = 8  # of one stream; a stream that has a single packet by then is a picture
+REORDERED = 8  # frames that are held back, since one shown before a damaged frame may refer to it
 ALMOST_AS_LONG = 0.9  # share of the longest stream's length from which a stream counts as long as that
 
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -162,22 +164,24 @@ def _all_frames(container: InputContainer, stream: VideoStream) -> Iterator[Vide
 
 
 def _undamaged(container: InputContainer, stream: VideoStream, noticed: Noticed) -> Iterator[VideoFrame]:
-    """Leaves out what is damaged: from a lost packet to the next key frame.
+    """Leaves out what is damaged: from a lost packet or a damaged frame to the next key frame.
 
-    Each packet carries its number and whether it is sound through the decoder to its frame, since frames come out in
-    another order than their packets go in, and time stamps may start anew within the file.
+    Each packet carries its number, that of its key frame and whether it is sound through the decoder to its frame,
+    since frames come out in another order than their packets go in, and time stamps may start anew within the file.
     """
     stream.codec_context.flags |= Flags.copy_opaque
     count, last, last_bad, noted = 0, time.monotonic(), -1, -1
     damaged, left_out, before = False, False, None
+    key, spoiled = 0, dict[int, int]()  # packet of a key frame -> that of the first damaged frame until the next one
+    held: deque[tuple[VideoFrame, int, int, bool]] = deque()
     for number, packet in enumerate(packets_of(container, stream)):
         _check_progress(last, count)
         if packet.is_keyframe and not packet.is_corrupt:  # frames shown before it may still refer to what is damaged
-            before, damaged = packet.pts if damaged else None, False
+            before, damaged, key = packet.pts if damaged else None, False, number
         damaged |= packet.is_corrupt
         sound = not damaged and (before is None or packet.pts is None or packet.pts >= before)
         if packet.size:
-            packet.opaque = number, sound
+            packet.opaque = number, key, sound
             last_bad = last_bad if sound else number
         try:
             frames = decoded(packet)
@@ -185,8 +189,13 @@ def _undamaged(container: InputContainer, stream: VideoStream, noticed: Noticed)
             damaged, last_bad, frames = True, number, []
         for frame in frames:
             last = time.monotonic()
-            made_by, whole = cast(tuple[int, bool], frame.opaque or (number, sound))
-            if frame.is_corrupt or not whole:
+            made_by, after, whole = cast(tuple[int, int, bool], frame.opaque or (number, key, sound))
+            if frame.is_corrupt:
+                spoiled[after] = min(made_by, spoiled.get(after, made_by))
+            held.append((frame, made_by, after, whole))
+        while len(held) > (REORDERED if packet.size else 0):
+            frame, made_by, after, whole = held.popleft()
+            if not whole or made_by >= spoiled.get(after, made_by + 1):
                 left_out, last_bad = True, max(last_bad, made_by)
                 continue
             if left_out or made_by > last_bad > noted:

@@ -82,7 +82,7 @@ def read_info(video: Video) -> VideoInfo:
             raise UnreadableVideo("holds no frame")
         width, height = display_size(frame, stream)
         source = _facts(container, stream, frame)
-        rate, tick, first = float(stream.average_rate or 0), float(frame.time_base or nan), frame.pts or 0
+        rate, tick, first = _header_rate(stream, frame), float(frame.time_base or nan), frame.pts or 0
     plausible = PLAUSIBLE_RATE[0] <= rate <= PLAUSIBLE_RATE[1]
     if not plausible:
         rate = _packet_rate(video)
@@ -194,6 +194,12 @@ def true_rate(header: float, times: Sequence[float] | np.ndarray, tolerance: flo
     return header if abs(header / rate - 1) <= tolerance else rate
 
 
+def _header_rate(stream: VideoStream, frame: VideoFrame) -> float:
+    """Frames per second; 0 if unknown. Without time stamps (bare H.264) the container's are FFmpeg's guess."""
+    codec = stream.codec_context.framerate if frame.pts is None else None
+    return float(codec or stream.average_rate or 0)
+
+
 def _packet_rate(video: Video) -> float:
     """Packets over the span of their time stamps; 0 if there are none. Nothing is decoded."""
     with opened(video) as (container, stream):
@@ -234,7 +240,10 @@ def _spanned_frames(
     if span is None:
         yield from whole_frames(container, stream, noticed)
         return
-    start = next((frame.time for frame in whole_frames(container, stream, noticed and Noticed())), None) or 0.0
+    first = next(whole_frames(container, stream, noticed and Noticed()), None)
+    if first and first.time is None:
+        raise UnreadableVideo("has no time stamps, which tell where the wanted seconds are; a copy in a container has")
+    start = first.time if first and first.time else 0.0
     low, high = start + span[0], start + span[1]
     seek(container, stream, int(low / (stream.time_base or 1)))
     frames = whole_frames(container, stream, noticed)

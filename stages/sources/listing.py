@@ -48,8 +48,8 @@ def list_folder(folder: str, copies: LocalCopies, parameter: str) -> list[Source
     """Every file below a folder, apart from captions.csv and from what lies beside a video and is none.
 
     The names in captions.csv may differ from those on disk in Unicode form, case, slashes and a leading `./`. A video's
-    caption is that of captions.csv, or of a file of its name beside it: the whole of `clip.txt`, or the field `caption`
-    or `text` of `clip.json`.
+    caption is that of captions.csv; if that is blank or absent, of a file of its name beside it: the whole of
+    `clip.txt`, or the field `caption` or `text` of `clip.json`.
 
     Args:
         folder: A path or a URL.
@@ -65,7 +65,7 @@ def list_folder(folder: str, copies: LocalCopies, parameter: str) -> list[Source
     left_out = _beside(files)
     if left_out:
         logger.warning("%s: files beside videos that are no videos, left out: %s", parameter, ", ".join(left_out))
-    asked = [video for video in sidecars if video not in captions]
+    asked = [video for video in sidecars if not captions.get(video)]
     paths = dict(zip(asked, copies.of([files[sidecars[video]] for video in asked], parameter), strict=True))
     videos = []
     for name, file in files.items():
@@ -80,7 +80,7 @@ def list_folder(folder: str, copies: LocalCopies, parameter: str) -> list[Source
 def list_webvid(source: WebVidParams, copies: LocalCopies) -> list[SourceVideo]:
     """WebVid's table (videoid, contentUrl, duration, page_dir, name): `<page_dir>/<videoid>.mp4` or `<videoid>.mp4`.
 
-    Of several rows with one id, the last one counts whose file is there.
+    Of several rows with one id, the last one counts whose file is there; of those, the last one with a caption.
 
     Raises:
         SourceError: the csv or the folder is missing, or a column is.
@@ -93,9 +93,10 @@ def list_webvid(source: WebVidParams, copies: LocalCopies) -> list[SourceVideo]:
         nested, flat = f"{row.page_dir.strip()}/{row.videoid}.mp4", f"{row.videoid}.mp4"
         name = nested if nested in found else flat
         file = found.get(name)
-        if file is not None or row.videoid not in listed or listed[row.videoid].file is None:
-            reason = "" if file else NOT_FOUND
-            listed[row.videoid] = SourceVideo(name, file, row.name.strip(), reason=reason)
+        video = SourceVideo(name, file, row.name.strip(), reason="" if file else NOT_FOUND)
+        known = listed.get(row.videoid, video)
+        if (file is not None, video.caption != "") >= (known.file is not None, known.caption != ""):
+            listed[row.videoid] = video
     return list(listed.values())
 
 
@@ -176,7 +177,7 @@ def _names_on_disk(captions: dict[str, str], files: dict[str, File]) -> dict[str
     for name, caption in captions.items():
         fitting = like.get(_comparable(name), [])
         if name not in files and len(fitting) == 1:
-            renamed.setdefault(fitting[0], caption)
+            renamed[fitting[0]] = renamed.get(fitting[0]) or caption
         else:
             renamed[name] = caption
     return renamed
@@ -206,8 +207,12 @@ def _sidecar_caption(path: Path) -> str:
 
 
 def _read_captions(csv: File, copies: LocalCopies, parameter: str) -> dict[str, str]:
+    """Of several captions of one video the last one that is not blank."""
     rows = _read_csv(csv, copies, ["video", "caption"], parameter)
-    return dict(zip(rows["video"].str.strip(), rows["caption"].str.strip(), strict=True))
+    captions: dict[str, str] = {}
+    for video, caption in zip(rows["video"].str.strip(), rows["caption"].str.strip(), strict=True):
+        captions[video] = caption or captions.get(video, "")
+    return captions
 
 
 def _read_csv(csv: File, copies: LocalCopies, columns: list[str], parameter: str) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from models.curation.clip import ClipSettings, curate_clip, curate_scenes
 from models.curation.outcome import Clip
+from models.curation.pace import find_pace
 from models.estimators import load_estimator
 from models.video.decode import Noticed, UnreadableVideo
 from models.video.picture import tone_mapped
@@ -254,6 +255,21 @@ def test_the_rate_is_measured_where_the_container_has_none(tmp_path):
     assert clip.fps == pytest.approx(7 / (clip.times[-1] - clip.times[0]))
 
 
+@pytest.mark.parametrize(("codec", "kind"), [("libx264", "h264"), ("libx265", "hevc")])
+def test_a_bare_stream_has_the_rate_that_its_codec_says_and_no_seconds(tmp_path, codec, kind):
+    path = tmp_path / f"a.{kind}"
+    with av.open(str(path), "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=50)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for image in smooth(20):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    clip = curated(path)
+    assert read_info(path).fps == clip.facts.fps == clip.fps == 50
+    with pytest.raises(UnreadableVideo, match="has no time stamps"):
+        list(read_frames(path, span=(0.1, 0.3)))
+
+
 def test_a_clip_of_uneven_frames_plays_at_its_own_speed(tmp_path):
     """2 s at 30 frames a second, then 2 s at 10, in which the picture moves by 60 pixels a second."""
     times = [*range(0, 2000, 33), *range(2000, 4000, 100)]
@@ -278,6 +294,15 @@ def test_animation_on_twos_and_threes_gives_distinct_frames(tmp_path, hold, firs
     assert clip.facts.hold == pytest.approx(hold, rel=0.1) and clip.facts.frozen == 0
     assert clip.fps == pytest.approx(10 / hold) and f"{hold} for each picture" in clip.facts.treatment
     assert np.allclose(np.diff(clip.times), hold / 10)
+
+
+@pytest.mark.parametrize("hold", [2, 3])
+def test_key_frames_that_are_coded_anew_are_no_new_pictures(hold):
+    """As in MPEG-2: every twelfth frame differs from the one before though it repeats the picture."""
+    changes = np.where(np.arange(120) % hold, 0.04, 6.0)
+    changes[1::12] = np.maximum(changes[1::12], 0.9)
+    pace = find_pace((0, 120), changes, np.arange(120) / 25)
+    assert pace.hold == pytest.approx(hold) and (pace.pictures % hold == 0).all()
 
 
 def test_footage_that_stands_still_for_a_while_keeps_its_frames(tmp_path):
@@ -313,6 +338,20 @@ def test_a_transport_stream_is_cut_at_its_flaws(tmp_path):
     with pytest.raises(UnreadableVideo, match="decoded"):
         (tmp_path / "nothing.ts").write_bytes(whole[:188])
         read_video(tmp_path / "nothing.ts")
+
+
+@pytest.mark.parametrize(("codec", "place"), [("libx264", 0.6), ("mpeg2video", 0.4)])
+def test_frames_that_refer_to_a_damaged_one_are_left_out(tmp_path, codec, place):
+    """Wrong bits within a packet of a transport stream, without a lost packet: FFmpeg shows what comes of them."""
+    path = tmp_path / "a.ts"
+    whole = dict(map(reversed, read_stamped_frames(write_video(path, moving_texture(40, 192, 128), codec), (192, 128))))
+    data = bytearray(path.read_bytes())
+    packet = 188 * int(place * len(data) / 188)
+    data[packet + 40 : packet + 140] = np.random.default_rng(0).bytes(100)
+    path.write_bytes(data)
+    found = list(read_stamped_frames(path, (192, 128), noticed=Noticed()))
+    assert 10 < len(found) < 40
+    assert all(psnr(frame, whole[stamp]) > 60 for frame, stamp in found)
 
 
 def test_seconds_count_from_the_first_frame(tmp_path):

@@ -201,6 +201,17 @@ def test_of_webvids_rows_with_one_id_the_one_counts_whose_file_is_there(tmp_path
     assert found == {"first/4.mp4": ("found", ""), "5.mp4": ("", "file not found")}
 
 
+def test_a_blank_caption_never_replaces_one_that_is_not(tmp_path):
+    for name in ("a.mp4", "b.mp4", "c.mp4", "videos/4.mp4"):
+        touch(tmp_path / "in" / name)
+    touch(tmp_path / "in/captions.csv", "video,caption\na.mp4,A dog\na.mp4,\nB.mp4, \n./b.mp4,A cow\nc.mp4,\n")
+    touch(tmp_path / "in/c.txt", "A cat")
+    found = {video.video: video.caption for video in listed(tmp_path / "in")}
+    assert (found["a.mp4"], found["b.mp4"], found["c.mp4"]) == ("A dog", "A cow", "A cat")
+    touch(tmp_path / "in/results.csv", "videoid,page_dir,name\n4,p,A hen\n4,p, \n")
+    assert [video.caption for video in webvid(tmp_path / "in")] == ["A hen"]
+
+
 def test_realestate10ks_videos_may_be_in_any_container(tmp_path):
     for name in ("aa.webm", "bb.mkv", "bb.mp4", "bb.info.json", "bb.srt"):
         touch(tmp_path / "videos" / name)
