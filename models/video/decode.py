@@ -18,7 +18,7 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from models.video.picture import display_size
+from models.video.picture import display_size, marked
 
 MAX_PIXELS = 8192 * 4320
 STALLED = 30.0  # seconds without a frame after which a video is given up
@@ -132,7 +132,7 @@ def whole_frames(
     else:
         frames = _all_frames(container, stream)
     first = None
-    for count, frame in enumerate(frames):
+    for count, frame in enumerate(marked(frames, stream)):
         check_size(frame.width, frame.height)
         width, height = shape = display_size(frame, stream)
         check_size(width, height)

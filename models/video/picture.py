@@ -23,6 +23,9 @@ KNEE = 0.9  # in units of WHITE; brighter light is compressed so that PEAK becom
 DISPLAY_GAMMA = 2.4  # of a display for BT.709 (ITU-R BT.1886)
 UNSPECIFIED = 2  # FFmpeg's number for an untagged matrix, transfer or primaries
 
+UNMARKED = {"ffvhuff", "huffyuv", "magicyuv", "mjpeg", "png", "qtrle", "utvideo"}  # codecs without a mark of fields
+_FIELD_ORDERS = {2: "tff", 3: "bff", 4: "tff", 5: "bff"}  # by FFmpeg's numbers, as its writers mean them
+
 # linear light of BT.2020 to that of BT.709 (ITU-R BT.2087)
 _BT2020_TO_BT709 = np.array(
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
@@ -145,20 +148,39 @@ def deinterlaced(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
         yield from fields.put(None)
 
 
+def marked(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[VideoFrame]:
+    """The frames, marked interlaced where the container says so and the codec has no mark of its own."""
+    order = _FIELD_ORDERS.get(stream.codec_context.field_order)
+    if order is None or stream.codec_context.codec.name not in UNMARKED:
+        yield from frames
+        return
+    graph, kind = Graph(), None
+    for frame in frames:
+        if kind != (kind := (frame.width, frame.height, frame.format.name)):
+            graph = _graph(frame, "setfield", order)
+        graph.push(frame)
+        done = graph.vpull()
+        done.pts, done.time_base = frame.pts, frame.time_base
+        yield done
+
+
+def _graph(like: VideoFrame, name: str, options: str) -> Graph:
+    """One filter for frames of this size and format."""
+    graph = Graph()
+    buffer = graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=like.time_base)
+    middle, sink = graph.add(name, options), graph.add("buffersink")
+    buffer.link_to(middle)
+    middle.link_to(sink)
+    graph.configure()
+    return graph
+
+
 class _Fields:
     """FFmpeg's deinterlacer. It gives one frame for each, in order, a frame later; only times are copied by hand."""
 
     def __init__(self, like: VideoFrame):
         self._kind = like.width, like.height, like.format.name
-        self._graph = Graph()
-        buffer = self._graph.add_buffer(
-            width=like.width, height=like.height, format=like.format, time_base=like.time_base
-        )
-        deinterlace = self._graph.add("bwdif", "mode=send_frame:deint=interlaced")
-        sink = self._graph.add("buffersink")
-        buffer.link_to(deinterlace)
-        deinterlace.link_to(sink)
-        self._graph.configure()
+        self._graph = _graph(like, "bwdif", "mode=send_frame:deint=interlaced")
         self._inside: deque[tuple[VideoFrame, bool]] = deque()
 
     def fits(self, frame: VideoFrame) -> bool:

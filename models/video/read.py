@@ -23,7 +23,7 @@ from models.video.decode import (
     seek,
     whole_frames,
 )
-from models.video.picture import assumes_bt709, deinterlaced, display_size, hdr_of, orientation, upright
+from models.video.picture import assumes_bt709, deinterlaced, display_size, hdr_of, marked, orientation, upright
 
 PLAUSIBLE_RATE = 1.0, 240.0  # frames per second; a header that says less or more is checked by the packets' times
 SAME_RATE = 0.02  # share by which a header's rate may differ from the rate of the time stamps and still be right
@@ -273,7 +273,7 @@ def _sought_frames(video: Video, size: Size, stamps: Sequence[int | None], neigh
         seek(container, stream, (stamps[0] if neighbour is None else neighbour) or 0)
         skip = neighbour is None
         found = _needed_frames(container, stream, wanted if skip else None)
-        for frame in found if skip else deinterlaced(found):
+        for frame in found if skip else deinterlaced(marked(found, stream)):
             if frame.pts in wanted and not frame.is_corrupt:
                 frames.append(upright(frame, size))
             if frame.pts == stamps[-1]:

@@ -196,6 +196,24 @@ def test_interlaced_footage_is_deinterlaced(tmp_path, top_first):
     assert curated(path).facts.interlaced
 
 
+def test_fields_that_only_the_container_marks_are_deinterlaced(tmp_path):
+    """PNG has no mark of its own; the header of a QuickTime file has the order of the fields."""
+    fields = smooth(24, 192, 128, step=4)
+    woven = fields[::2].copy()
+    woven[:, 1::2] = fields[1::2, 1::2]
+    path = tmp_path / "a.mov"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 192, 128, "rgb24"
+        stream.codec_context.field_order = 4
+        for image in woven:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    read, progressive = read_video(path)[0][2:-2], fields[4:-4:2]
+    assert psnr(read, progressive) > psnr(woven[2:-2], progressive) + 6
+    assert read_info(path).source.interlaced and curated(path).facts.interlaced
+
+
 def write_streams(path, streams):
     """Several video streams: (frames, codec, pixel format, dispositions)."""
     with av.open(str(path), "w") as container:
