@@ -55,15 +55,22 @@ class Orientation(NamedTuple):
 
 
 def orientation(frame: VideoFrame) -> Orientation:
-    """By the display matrix; angles other than quarter turns are taken as the nearest one."""
-    # PyAV's types take side data for a mapping
-    matrix = [bytes(data) for data in frame.side_data if data.type == Type.DISPLAYMATRIX]  # type: ignore[arg-type, attr-defined]
-    if not matrix:
+    """By the display matrix; angles other than quarter turns are taken as the nearest one.
+
+    A frame without one has that which `marked` has carried to it.
+    """
+    matrix = _matrix_of(frame) or frame.opaque
+    if not isinstance(matrix, bytes):
         return Orientation(False, False, False)
-    a, b, _, c, d = struct.unpack("=9i", matrix[0][:36])[:5]
+    a, b, _, c, d = struct.unpack("=9i", matrix[:36])[:5]
     if abs(b) + abs(c) > abs(a) + abs(d):
         return Orientation(True, c < 0, b < 0)
     return Orientation(False, a < 0, d < 0)
+
+
+def _matrix_of(frame: VideoFrame) -> bytes | None:
+    # PyAV's types take side data for a mapping
+    return next((bytes(data) for data in frame.side_data if data.type == Type.DISPLAYMATRIX), None)  # type: ignore[arg-type, attr-defined]
 
 
 def display_size(frame: VideoFrame, stream: VideoStream) -> Size:
@@ -149,7 +156,19 @@ def deinterlaced(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
 
 
 def marked(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[VideoFrame]:
-    """The frames, marked interlaced where the container says so and the codec has no mark of its own."""
+    """The frames with marks that FFmpeg does not set.
+
+    A display matrix within the video holds until the next key frame. Where the container says that frames are
+    interlaced and the codec has no mark of its own, they are marked interlaced.
+    """
+    matrix = None
+    for frame in _fields_marked(frames, stream):
+        matrix = _matrix_of(frame) or (None if frame.key_frame else matrix)
+        frame.opaque = matrix
+        yield frame
+
+
+def _fields_marked(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[VideoFrame]:
     order = _FIELD_ORDERS.get(stream.codec_context.field_order)
     if order is None or stream.codec_context.codec.name not in UNMARKED:
         yield from frames
@@ -197,7 +216,7 @@ class _Fields:
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
             source, unwanted = self._inside.popleft()
-            done.pts, done.time_base = source.pts, source.time_base
+            done.pts, done.time_base, done.opaque = source.pts, source.time_base, source.opaque
             if not unwanted:
                 yield done
 

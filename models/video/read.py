@@ -273,7 +273,8 @@ def _sought_frames(video: Video, size: Size, stamps: Sequence[int | None], neigh
         seek(container, stream, (stamps[0] if neighbour is None else neighbour) or 0)
         skip = neighbour is None
         found = _needed_frames(container, stream, wanted if skip else None)
-        for frame in found if skip else deinterlaced(marked(found, stream)):
+        found = marked(found, stream)
+        for frame in found if skip else deinterlaced(found):
             if frame.pts in wanted and not frame.is_corrupt:
                 frames.append(upright(frame, size))
             if frame.pts == stamps[-1]:

@@ -95,6 +95,18 @@ def test_every_display_matrix_of_quarter_turns_and_mirrors_is_obeyed(tmp_path, m
     assert np.array_equal(shown, upright[0])
 
 
+def test_a_display_matrix_within_the_video_holds_until_the_next_key_frame(tmp_path):
+    """As an SEI message of H.264 with one key frame: mirrored left to right."""
+    frames = smooth(12)
+    path = write_video(tmp_path / "a.h264", frames)
+    plain, data = read_video(path)[0], path.read_bytes()
+    first_slice = data.index(b"\x00\x00\x01\x65")
+    # type 47, 3 bytes: cancel 0, hor_flip 1, ver_flip 0, 16 bits of rotation, period 1 (010), extension 0
+    message = b"\x00\x00\x01\x06\x2f\x03\x40\x00\x09\x80"
+    path.write_bytes(data[:first_slice] + message + data[first_slice:])
+    assert np.array_equal(read_video(path)[0], plain[:, :, ::-1])
+
+
 def encoded_light(picture, transfer):
     """A BT.709 picture (…, 3) in 0..255 as HDR of BT.2020, as 16-bit values; white becomes 203 nits."""
     to_bt2020 = np.linalg.inv([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])
