@@ -5,6 +5,8 @@ Two tags of the registered model hold what MLflow does not keep: `alias_history`
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,16 @@ from stages.run.mlflow_store import connect
 
 HISTORY, HELD = "alias_history", "alias_held"
 IDENTITY = "model"  # tag of a version: `identity` of its folder
+NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")  # what MLflow's errors call it
 EVIDENCE = "challenge.json"  # file of a version's run: the values of each video, see `stages.registry.challenge`
 
 
 class NoSuchVersion(UserError):
     """The registry has no version of this number, or none to go back to."""
+
+
+class RegistryError(UserError):
+    """The registry did not answer. That says nothing of what it holds."""
 
 
 class Versions:
@@ -35,18 +42,17 @@ class Versions:
         self.name, self.alias = params.register_.model_name, params.register_.alias
 
     def champion(self) -> Any | None:
-        """The version that has the alias; None if there is none."""
-        try:
-            return self._client.get_model_version_by_alias(self.name, self.alias)
-        except self.error:
-            return None
+        """The version that has the alias; None if there is none. Raises RegistryError."""
+        with self._nothing_if_not_found():
+            if self.alias in self._client.get_registered_model(self.name).aliases:
+                return self._client.get_model_version_by_alias(self.name, self.alias)
+        return None
 
     def get(self, version: str) -> Any:
-        """A version by its number. Raises NoSuchVersion."""
-        try:
+        """A version by its number. Raises NoSuchVersion, RegistryError."""
+        with self._nothing_if_not_found():
             return self._client.get_model_version(self.name, version)
-        except self.error:
-            raise NoSuchVersion(f"{self.name} has no version {version}; `make ui` lists them") from None
+        raise NoSuchVersion(f"{self.name} has no version {version}; `make ui` lists them")
 
     def same_as(self, folder: Path) -> Any | None:
         """The newest version with the weights and settings of a saved model's folder whose files can be read."""
@@ -132,10 +138,19 @@ class Versions:
             self._client.delete_registered_model_tag(self.name, HELD)
 
     def _tags(self) -> dict[str, str]:
-        try:
+        with self._nothing_if_not_found():
             return self._client.get_registered_model(self.name).tags
-        except self.error:
-            return {}
+        return {}
+
+    @contextmanager
+    def _nothing_if_not_found(self) -> Iterator[None]:
+        """Go on after the block if MLflow has no such model or version. Raises RegistryError for its other errors."""
+        try:
+            yield
+        except self.error as error:
+            if getattr(error, "error_code", None) not in NOT_FOUND:
+                reason = str(error).partition("\n")[0]
+                raise RegistryError(f"registry: {self.name}: {reason}; try again when the registry answers") from error
 
     def _set(self, key: str, value: str) -> None:
         self._client.set_registered_model_tag(self.name, key, value)

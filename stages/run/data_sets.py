@@ -23,7 +23,7 @@ def data_sets(stage: str) -> list[DataSet]:
     Those that no stage has made through DVC are left out.
     """
     name, _, split = stage.partition("@")
-    planned, locked = _stages("dvc.yaml"), _stages("dvc.lock")
+    planned, locked = planned_stages(), _stages("dvc.lock")
     made = {out["path"]: out for each in locked.values() for out in each.get("outs", [])}
     needed = [dep.replace("${item.split}", split) for dep in planned.get(name, {}).get("deps", [])]
     return [
@@ -31,6 +31,11 @@ def data_sets(stage: str) -> list[DataSet]:
         for path in needed
         if path.startswith(DATA) and path in made
     ]
+
+
+def planned_stages() -> dict[str, dict[str, Any]]:
+    """The stages of dvc.yaml by name; none where the file is missing."""
+    return _stages("dvc.yaml")
 
 
 def _stages(file: str) -> dict[str, dict[str, Any]]:

@@ -44,6 +44,21 @@ def other_run(monkeypatch):
         run.communicate()
 
 
+@pytest.mark.parametrize(
+    ("stage", "given", "missing"),
+    [
+        ("camera_lora", "artifacts/foundation", "artifacts/motion_controlnet: .* stage motion_controlnet"),
+        ("tracks@mixed", "", "data/clips/mixed: .* stage clips"),
+        ("clips@camera", "", "data/videos/camera: .* stage collect"),
+    ],
+)
+def test_a_missing_input_is_one_line_with_the_stage_that_makes_it(stage, given, missing, capsys):
+    Path("dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    Path(given).mkdir(parents=True, exist_ok=True)
+    with pytest.raises(SystemExit, match=f"^{stage}: {missing}"), command.one_line_errors(stage), locks.only_run(stage):
+        raise AssertionError("it began")
+
+
 def run_here(monkeypatch, stage, split):
     """Run the command of a split's stage; the splits whose work was begun."""
     begun = []

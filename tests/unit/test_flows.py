@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 from PIL import Image
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -172,6 +174,35 @@ def test_evaluation_trains_nothing(recorded):
     scheduled.evaluate()
 
     assert recorded == [("evaluate", True), ("register", True)]
+
+
+def test_new_clips_do_not_slip_in_between_the_stages_of_another_flow(recorded, tmp_path):
+    (tmp_path / ".locks").mkdir()
+    other = FileLock(scheduled.PIPELINE.lock_file)
+    with other:
+        assert scheduled.recurate(return_state=True).name == "Skipped"
+        assert recorded == []
+
+    assert scheduled.recurate(return_state=True).name == "Completed"
+    assert [stage for stage, _ in recorded] == list(scheduled.CURATION)
+
+
+def test_evaluation_waits_for_another_flow(recorded, tmp_path):
+    (tmp_path / ".locks").mkdir()
+    held = threading.Event()
+
+    def another_flow():
+        with FileLock(scheduled.PIPELINE.lock_file):
+            held.set()
+            time.sleep(1)
+            recorded.append("the other ends")
+
+    threading.Thread(target=another_flow).start()
+    held.wait()
+
+    scheduled.evaluate()
+
+    assert recorded == ["the other ends", ("evaluate", True), ("register", True)]
 
 
 def test_everything_is_every_stage_in_order(recorded):

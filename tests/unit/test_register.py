@@ -10,6 +10,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from models.evaluation.challenge import PairedValues, judge_challenge
 from models.evaluation.experiment import Case
@@ -20,6 +21,7 @@ from stages import register
 from stages.params import Params, load_params
 from stages.registry import challenge as registry_challenge
 from stages.registry.explain import explain_version, replay
+from stages.registry.versions import RegistryError, Versions
 from tests.unit import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +65,20 @@ def params(workspace, monkeypatch) -> Params:
 
 def champion() -> str:
     return str(mlflow.MlflowClient().get_model_version_by_alias("image-conductor", "champion").version)
+
+
+def test_a_registry_that_fails_is_not_an_empty_one(params, monkeypatch):
+    versions = Versions(params)
+    assert versions.champion() is None and versions.history() == []
+
+    def fail(*given):
+        raise mlflow.exceptions.MlflowException("no connection", error_code=TEMPORARILY_UNAVAILABLE)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "get_registered_model", fail)
+    monkeypatch.setattr(mlflow.MlflowClient, "get_model_version", fail)
+    for asked in (versions.champion, versions.history, versions.held, lambda: versions.get("1")):
+        with pytest.raises(RegistryError, match=r"no connection.*try again"):
+            asked()
 
 
 def test_the_folder_is_a_model_without_curves(params):
