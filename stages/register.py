@@ -45,6 +45,7 @@ from stages.data.paths import (
 from stages.params import Params, RegisterParams, load_params
 from stages.registry.challenge import Challenge, compare
 from stages.registry.explain import explain_version
+from stages.registry.own_package import own_package
 from stages.registry.versions import EVIDENCE, IDENTITY, Versions, identity
 from stages.run.command import one_line_errors, run_stage
 from stages.run.locks import only_run
@@ -184,16 +185,17 @@ def log_and_register(
         run.tags(links)
         request = example_request(params)
         logging.getLogger("mlflow.types.type_hints").setLevel(logging.ERROR)  # pydantic checks what MLflow cannot
-        info = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(CODE / "serving" / "pyfunc.py"),
-            artifacts={"model": str(MODEL)},
-            model_config={"precision": params.register_.precision},
-            code_paths=[str(CODE)],
-            input_example=[request],
-            pip_requirements=[f"{package}=={public_version(package)}" for package in SERVING_PACKAGES],
-            registered_model_name=versions.name,
-        )
+        with own_package(CODE) as package:
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(package / "serving" / "pyfunc.py"),
+                artifacts={"model": str(MODEL)},
+                model_config={"precision": params.register_.precision},
+                code_paths=[str(package)],
+                input_example=[request],
+                pip_requirements=[f"{name}=={public_version(name)}" for name in SERVING_PACKAGES],
+                registered_model_name=versions.name,
+            )
         mlflow.pyfunc.load_model(info.model_uri).predict([request])  # a version that cannot answer fails the stage
         version = str(info.registered_model_version)
         tags = {**provenance(), **links, "weights": decision["weights"], IDENTITY: identity(MODEL)}

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import mlflow
@@ -75,7 +76,8 @@ class ImageConductorModel(PythonModel):
             Refusal: INVALID_PARAMETER_VALUE names the bad field.
         """
         assert self._pipeline is not None
-        allowed = Limits(**(limits or {}))
+        known = {each.name for each in fields(Limits)}  # a newer service may have more
+        allowed = Limits(**{name: value for name, value in (limits or {}).items() if name in known})
         if not 1 <= len(records) <= allowed.max_records:
             raise _bad(f"inputs: 1 to {allowed.max_records} records, got {len(records)}")
         settings, planned = self._pipeline.settings, []

@@ -118,7 +118,7 @@ def code_hash() -> str:
     """A hash of the code that shapes a video, the same under whatever name the package is loaded."""
     package, name = Path(__file__).parents[1], __name__.partition(".")[0]
     files = [file for part in SHAPING for file in sorted((package / part).rglob("*.py")) or [package / part]]
-    texts = [file.read_text(encoding="utf-8").replace(f"{name}.", "models.") for file in files]
+    texts = [file.read_text(encoding="utf-8").replace(name, "models") for file in files]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
 
 

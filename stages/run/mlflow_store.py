@@ -52,12 +52,33 @@ def connect(settings: MLflowParams) -> tuple[Any, str]:
         with _lock(settings.tracking_uri):
             experiment = mlflow.get_experiment_by_name(settings.experiment)
             if experiment is not None:
+                require_own_place(experiment.artifact_location, settings)
                 return mlflow, experiment.experiment_id
             return mlflow, _made(mlflow, settings)
+    except TrackingError:
+        raise
     except Exception as error:  # MLflow raises errors of its own, of SQLAlchemy and of the network
         raise TrackingError(
             f"params.yaml: mlflow.tracking_uri: {settings.tracking_uri} cannot be used: {short_cause(error)}"
         ) from None
+
+
+def require_own_place(location: str, settings: MLflowParams) -> None:
+    """Raise TrackingError if an experiment's files go to another folder than params.yaml says, as after a move.
+
+    Args:
+        location: of the experiment, which MLflow keeps as an absolute path.
+    """
+    wanted = settings.artifact_location
+    if wanted is None or "://" in wanted or not settings.tracking_uri.startswith(SQLITE):
+        return
+    found = Path(location.removeprefix("file://"))
+    if found.resolve() != Path(wanted).resolve():
+        raise TrackingError(
+            f"params.yaml: mlflow.experiment: {settings.experiment} keeps its files in {found}, not in "
+            f"{Path(wanted).resolve()}: the store was made there, or moved since. Give mlflow.experiment another name, "
+            "and register here: dvc repro --force --single-item register"
+        )
 
 
 def newest_run(experiment: str, stage: str, tags: Mapping[str, str]) -> str | None:

@@ -16,7 +16,7 @@ from models.sampling.identity import weights_hash
 from models.serving.cli import main
 from stages.params import Params, load_params
 from stages.run.mlflow_runs import stage_run
-from stages.run.mlflow_store import connect, newest_run
+from stages.run.mlflow_store import TrackingError, connect, newest_run, require_own_place
 from stages.run.spool import Spool, flatten
 from stages.run.system_metrics import system_metrics
 from stages.run.timing import TIMING_FILE, timed
@@ -284,3 +284,13 @@ def test_a_full_disk_costs_an_entry_and_not_the_stage(params, capfd, monkeypatch
         run.artifact("nowhere.csv")
     assert "No space left on device" in capfd.readouterr().err
     assert run_of(run.run_id).info.status == "FINISHED"
+
+
+def test_a_store_that_was_moved_is_refused_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = load_params(ROOT / "params.yaml").mlflow
+    require_own_place(str(tmp_path / "mlruns"), settings)
+    require_own_place(f"file://{tmp_path}/mlruns", settings)
+    require_own_place("/elsewhere", settings.model_copy(update={"tracking_uri": "http://server"}))
+    with pytest.raises(TrackingError, match="/elsewhere/mlruns, not in .*Give mlflow.experiment another name"):
+        require_own_place("/elsewhere/mlruns", settings)
