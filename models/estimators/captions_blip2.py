@@ -36,6 +36,8 @@ def load(name: str, model: str) -> "Blip2":
         ) from error
     if network.config.image_token_index is None:  # folders saved before that key was there
         network.config.image_token_index = network.config.text_config.vocab_size - 1
+    if getattr(network.config.text_config, "bos_token_id", None) is None:  # T5: its empty text is the end token alone
+        network.config.text_config.bos_token_id = network.config.text_config.eos_token_id
     return Blip2(processor, network.to("cuda" if on_gpu else "cpu").eval())
 
 

@@ -428,3 +428,54 @@ def write_blip2(folder: Path, before_image_tokens: bool = False) -> None:
     (folder / "special_tokens_map.json").write_text(json.dumps(marks))
     tokenizer = marks | {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True, "errors": "replace"}
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+
+
+FLAN_T5 = {  # Salesforce/blip2-flan-t5-xl, text_config of config.json; T5 has no token that begins a text
+    "_name_or_path": "google/flan-t5-xl",
+    "architectures": ["T5ForConditionalGeneration"],
+    "d_ff": 5120,
+    "d_model": 2048,
+    "decoder_start_token_id": 0,
+    "dense_act_fn": "gelu",
+    "feed_forward_proj": "gated-gelu",
+    "is_gated_act": True,
+    "model_type": "t5",
+    "n_positions": 512,
+    "num_decoder_layers": 24,
+    "num_heads": 32,
+    "num_layers": 24,
+    "output_past": True,
+    "task_specific_params": {},
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
+}
+FLAN_T5_REDUCED = {"d_ff": 16, "d_kv": 8, "d_model": 16, "num_decoder_layers": 1, "num_heads": 2, "num_layers": 1}
+
+
+def write_blip2_with_t5(folder: Path) -> None:
+    """The repository of BLIP-2 with T5, an encoder and a decoder, in place of OPT; tiny random weights."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import Blip2Config, Blip2ForConditionalGeneration
+
+    write_blip2(folder)
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).unlink()
+    settings = json.loads((folder / "config.json").read_text())
+    settings |= {
+        "use_decoder_only_language_model": False,
+        "text_config": FLAN_T5 | FLAN_T5_REDUCED | {"vocab_size": 320},
+    }
+    torch.manual_seed(0)
+    network = Blip2ForConditionalGeneration(Blip2Config(**settings))
+    tiny.randomise(network)
+    save_file({key: value.clone() for key, value in network.state_dict().items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(settings))
+    marks = ["<pad>", "</s>", "<unk>"]
+    words = [(mark, 0.0) for mark in marks] + [(chr(ord("a") + i), -3.0) for i in range(310)]
+    tokenizer = Tokenizer(models.Unigram(words, unk_id=2))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    named = dict(zip(("pad_token", "eos_token", "unk_token"), marks, strict=True))
+    (folder / "special_tokens_map.json").write_text(json.dumps(named))
+    described = named | {"extra_ids": 0, "model_max_length": 512, "tokenizer_class": "T5Tokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(described))

@@ -313,6 +313,13 @@ def test_blip2_captions_from_the_published_layout_and_from_the_one_before_image_
     assert captions[0] == captions[1] and len(captions[0]) == 2 and all(captions[0])
 
 
+def test_blip2_with_t5_describes_pictures(tmp_path):
+    published.write_blip2_with_t5(tmp_path / "t5")
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), np.uint8)
+    captions = load_estimator("captions", "blip2", model=str(tmp_path / "t5"))(images)
+    assert len(captions) == 2 and all(captions)
+
+
 def test_another_model_of_the_blip_family_is_not_filled_with_random_numbers(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(published.BLIP2 | {"model_type": "instructblip"}))
     with pytest.raises(EstimatorUnavailable, match="model_type instructblip, not blip-2"):
