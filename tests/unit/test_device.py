@@ -15,8 +15,9 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 from torch import nn
+from torchvision.models.optical_flow import raft_small
 
-from models.estimators import SECOND_TRACKER
+from models.estimators import SECOND_TRACKER, load_estimator
 from models.evaluation.objects import MovingObject
 from models.networks.networks import ImageControlNet, MotionControlNet, MotionUNet
 from models.serving import cli
@@ -29,7 +30,7 @@ from stages.evaluation import cases, distances, jobs
 from stages.params import Params, TrainingParams, load_params
 from stages.run.mlflow_runs import SilentRun
 from stages.train import items, validation
-from tests.unit import tiny
+from tests.unit import published, tiny
 from tests.unit.pretended_gpu import GPU, DeviceMix, PretendedGpu, SilentUpcast, pretended_gpu
 from tests.unit.test_pyfunc import picture
 
@@ -198,3 +199,15 @@ def test_generate(trained, gpu, options):
     files = ["--image", "picture.png", "--trajectories", "strokes.json", "--output", "video.mp4"]
     cli.main(["generate", "--model", str(MODEL), *files, "--dtype", "bfloat16", *options])
     assert Path("video.mp4").stat().st_size
+
+
+def test_captions_and_flow(gpu, tmp_path):
+    gpu.precision = None  # BLIP-2 keeps parts of T5 in float32, RAFT is float32
+    published.write_blip2(tmp_path / "opt")
+    published.write_blip2_with_t5(tmp_path / "t5")
+    torch.save(raft_small().state_dict(), tmp_path / "raft.pth")
+    frames = np.zeros((3, 128, 128, 3), np.uint8)
+    for model in ("opt", "t5"):
+        assert len(load_estimator("captions", "blip2", model=str(tmp_path / model))(frames)) == 3
+    flow = load_estimator("flow", "raft", model="small", weights=str(tmp_path / "raft.pth"))(frames)
+    assert isinstance(flow, np.ndarray) and np.isfinite(flow).all()
