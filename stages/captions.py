@@ -1,4 +1,4 @@
-"""Captions of the kept clips (Sec 2.2, step 1): the video's own, or BLIP-2's where it has none.
+"""Captions of the kept clips (Sec 2.2, step 1): the video's own, or a captioner's where it has none.
 
 python -m stages.captions --split camera        # writes data/captions/camera.parquet
 """
@@ -47,7 +47,7 @@ def run(split: Split, params: Params) -> None:
         row.clip_id: _row(row.clip_id, given[row.video], "source" if given[row.video] else "none")
         for row in clips[["clip_id", "video"]].itertuples()
     }
-    if settings.estimator == "blip2":
+    if settings.estimator != "none":
         made_by = recipe(code_of(describe, params), model=model_by_content(settings.model))
         described = _described_before(path, settings.model) if recipe_of_table(path) == made_by else {}
         without = [clip_id for clip_id, row in rows.items() if not row["caption"]]

@@ -166,7 +166,7 @@ class ClipsParams(Section):
 
 
 class CaptionsParams(Section):
-    estimator: Literal["blip2", "none"]
+    estimator: Literal["blip2", "qwen_vl", "none"]
     model: str
 
 

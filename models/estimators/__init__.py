@@ -31,11 +31,11 @@ _MODULES: dict[Kind, dict[str, str]] = {
         "lucas_kanade_lenient": "tracks_lucas_kanade",
         "template": "tracks_template",
     },
-    "captions": {"blip2": "captions_blip2"},
+    "captions": {"blip2": "captions_blip2", "qwen_vl": "captions_qwen_vl"},
 }
 
 
-NEURAL = {"raft", "cotracker", "blip2"}  # estimators that want a GPU
+NEURAL = {"raft", "cotracker", "blip2", "qwen_vl"}  # estimators that want a GPU
 SECOND_TRACKER = "template"  # measures beside the first one, by another method
 _OF_GENERATED = {"lucas_kanade": "lucas_kanade_lenient"}
 

@@ -479,3 +479,101 @@ def write_blip2_with_t5(folder: Path) -> None:
     (folder / "special_tokens_map.json").write_text(json.dumps(named))
     described = named | {"extra_ids": 0, "model_max_length": 512, "tokenizer_class": "T5Tokenizer"}
     (folder / "tokenizer_config.json").write_text(json.dumps(described))
+
+
+QWEN2_VL = {  # Qwen/Qwen2-VL-2B-Instruct, config.json
+    "architectures": ["Qwen2VLForConditionalGeneration"],
+    "attention_dropout": 0.0,
+    "bos_token_id": 151643,
+    "eos_token_id": 151645,
+    "vision_start_token_id": 151652,
+    "vision_end_token_id": 151653,
+    "vision_token_id": 151654,
+    "image_token_id": 151655,
+    "video_token_id": 151656,
+    "hidden_act": "silu",
+    "hidden_size": 1536,
+    "initializer_range": 0.02,
+    "intermediate_size": 8960,
+    "max_position_embeddings": 32768,
+    "max_window_layers": 28,
+    "model_type": "qwen2_vl",
+    "num_attention_heads": 12,
+    "num_hidden_layers": 28,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 1000000.0,
+    "sliding_window": 32768,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.41.2",
+    "use_cache": True,
+    "use_sliding_window": False,
+    "vision_config": {
+        "depth": 32,
+        "embed_dim": 1280,
+        "mlp_ratio": 4,
+        "num_heads": 16,
+        "in_chans": 3,
+        "hidden_size": 1536,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "spatial_patch_size": 14,
+        "temporal_patch_size": 2,
+    },
+    "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+    "vocab_size": 151936,
+}
+QWEN2_VL_PREPROCESSOR = {  # the same repository, preprocessor_config.json
+    "min_pixels": 3136,
+    "max_pixels": 12845056,
+    "patch_size": 14,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "image_processor_type": "Qwen2VLImageProcessor",
+    "processor_class": "Qwen2VLProcessor",
+}
+QWEN_MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"]
+QWEN_MARKS += ["<|image_pad|>", "<|video_pad|>"]
+QWEN_TEMPLATE = (  # shorter than the published one, with the same marks around a turn and a picture
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for part in m.content %}"
+    "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def write_qwen2_vl(folder: Path) -> None:
+    """The repository of Qwen2-VL with tiny random weights, its marks behind the 256 bytes of the vocabulary."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+    folder.mkdir(parents=True)
+    places = {mark: 256 + i for i, mark in enumerate(QWEN_MARKS)}
+    reduced = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+    reduced |= {"num_key_value_heads": 1, "vocab_size": 264, "bos_token_id": 256, "eos_token_id": 258}
+    reduced |= {"vision_start_token_id": 259, "vision_end_token_id": 260, "vision_token_id": 261}
+    reduced |= {"image_token_id": 262, "video_token_id": 263}
+    vision = QWEN2_VL["vision_config"] | {"depth": 1, "embed_dim": 16, "num_heads": 2, "hidden_size": 32}
+    rope = {"type": "mrope", "mrope_section": [2, 3, 3]}
+    settings = QWEN2_VL | reduced | {"vision_config": vision, "rope_scaling": rope}
+    torch.manual_seed(0)
+    network = Qwen2VLForConditionalGeneration(Qwen2VLConfig(**settings))
+    for parameter in network.requires_grad_(False).parameters():
+        if parameter.ndim > 1:  # large enough for an answer that depends on the picture
+            torch.nn.init.normal_(parameter, std=0.3)
+    network.save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "preprocessor_config.json").write_text(json.dumps(QWEN2_VL_PREPROCESSOR))
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": QWEN_TEMPLATE}))
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(sorted(ByteLevel.alphabet()))}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    marks = {str(place): {"content": mark, "special": True} for mark, place in places.items()}
+    marks = {
+        place: mark | dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
+        for place, mark in marks.items()
+    }
+    tokenizer = {"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": marks, "eos_token": "<|im_end|>"}
+    tokenizer |= {"pad_token": "<|endoftext|>", "errors": "replace", "unk_token": None, "bos_token": None}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))

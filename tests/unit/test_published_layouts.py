@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, MotionAdapter, UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from models.estimators import EstimatorUnavailable, load_estimator
@@ -330,3 +330,30 @@ def test_a_folder_that_is_no_blip2_is_named(tmp_path):
     published.write(tmp_path, "unet")
     with pytest.raises(EstimatorUnavailable, match=f"blip2: {tmp_path} cannot be loaded .* captions.model"):
         load_estimator("captions", "blip2", model=str(tmp_path))
+
+
+def test_qwen_vl_captions_each_picture_of_a_batch_as_it_does_alone(tmp_path):
+    published.write_qwen2_vl(tmp_path / "qwen")
+    captioner = load_estimator("captions", "qwen_vl", model=str(tmp_path / "qwen"))
+    images = np.random.default_rng(0).integers(0, 256, (2, 56, 84, 3), np.uint8)
+    images[1] = 0
+    captions = captioner(images)
+    assert all(captions) and captions[0] != captions[1]
+    assert captions == [captioner(images[:1])[0], captioner(images[1:])[0]]
+
+
+def test_what_is_no_qwen_vl_or_lacks_weights_is_named(tmp_path):
+    published.write_qwen2_vl(tmp_path / "less")
+    weights = load_file(tmp_path / "less" / "model.safetensors")
+    lost = next(key for key in weights if "mlp" in key)
+    save_file(
+        {key: value for key, value in weights.items() if key != lost},
+        tmp_path / "less" / "model.safetensors",
+        {"format": "pt"},
+    )
+    published.write(tmp_path / "unet", "unet")
+    for folder, reason in (("less", "lack"), ("unet", "model_type"), ("absent", "no such file or folder")):
+        with pytest.raises(
+            EstimatorUnavailable, match=f"qwen_vl: .*{folder} cannot be loaded .*{reason}.*captions.model"
+        ):
+            load_estimator("captions", "qwen_vl", model=str(tmp_path / folder))
