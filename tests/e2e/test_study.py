@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,6 @@ from models.serving.cli import main
 from models.video.write import encode_gif, encode_mp4
 from tests.footage import moving_texture
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 METHODS, ITEMS = ("ours", "theirs", "third"), ("a", "b")
 
 
@@ -224,30 +222,6 @@ def served(app):
     finally:
         server.shutdown()
         thread.join()
-
-
-@pytest.fixture
-def browser(tmp_path):
-    """Headless Chromium, driven by its own chromedriver."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    binary = next(filter(None, map(shutil.which, BROWSERS)), None)
-    driver = shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.skip("no Chromium with chromedriver here; Debian: apt install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--window-size=1100,900",
-    ):
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-    chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chromium
-    chromium.quit()
 
 
 @pytest.mark.e2e
