@@ -224,11 +224,15 @@ def _subset(content: str, settings: ClipsParams) -> Subset:
 
 
 def _shared_footage(listed: list[Any], found: dict[str, list[MeasuredClip]]) -> list[Shared]:
-    """Pairs of videos of different contents, named by their contents, that share footage."""
+    """Pairs of videos of different contents, named by their contents, that share footage.
+
+    The fingerprints are taken out of the entries: they are large, and nothing else needs them.
+    """
     prints: dict[str, str] = {}
     for row in listed:
         for entry in found.get(row.item, [])[:1]:
             prints.setdefault(row.content, entry.facts.footage or "")
+            entry.facts.footage = None
     return find_shared({content: footage for content, footage in prints.items() if footage})
 
 
