@@ -416,6 +416,8 @@ class ServeParams(Section):
 
 class FlowsParams(Section):
     gpu_slots: Count
+    wait_minutes: Count
+    notify: Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")] | None
     git_commit: bool
 
 

@@ -1,23 +1,31 @@
 """The flows over a stand-in pipeline: what runs, what is tried again, what is stopped."""
 
 import os
+import re
 import subprocess
 import sys
-import threading
 import time
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import yaml
 from filelock import FileLock
 from PIL import Image
 from prefect import flow
+from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.states import Completed, Failed, Running, Scheduled
 from prefect.testing.utilities import prefect_test_harness
 
-from flows import dvc, reports, scheduled
-from flows.dvc import DvcBusy, DvcError, end_group, needs_gpu, repro
+from flows import dvc, notices, reports, scheduled, server, slots
+from flows.dead_runs import crash_dead_runs
+from flows.dvc import DvcBusy, DvcError, needs_gpu, repro
+from flows.watching import source_digest
 from stages.params import Params, load_params
 
 ROOT = Path(__file__).parents[2]
@@ -53,8 +61,9 @@ def recorded(monkeypatch, tmp_path) -> list:
     """The stages that the flows bring up to date, in order, without doing it."""
     calls: list = []
 
-    def record(stage, params, single_item=False, force=False):
+    def record(stage, params, single_item=False, force=False, return_state=False):
         calls.append((stage, single_item))
+        return Completed()
 
     monkeypatch.setattr(scheduled, "repro", record)
     for name in ("curation", "training", "evaluation"):
@@ -64,33 +73,41 @@ def recorded(monkeypatch, tmp_path) -> list:
     return calls
 
 
-def test_a_stage_runs_and_one_that_fails_says_why(workspace, params):
+def test_a_stage_runs_and_one_that_fails_says_why_without_a_traceback(workspace, params, capsys):
     @flow
     def both():
         repro("collect", params)
         assert (workspace / "out.txt").read_text() == "hello\n"
-        repro("clips", params)
+        return Failed(message=repro("clips", params, return_state=True).message)
 
-    with pytest.raises(DvcError, match=r"(?s)exit code.*the reason"):
-        both()
+    capsys.readouterr()
+    state = both(return_state=True)
+    logs = "".join(capsys.readouterr())
+
+    assert state.is_failed()
+    assert re.match(
+        r"(?s)stage:  clips\ncause:  the reason\nremedy: .*dvc repro clips.*\nlast lines .*the reason", state.message
+    )
+    assert "Traceback" not in logs
 
 
-@pytest.mark.parametrize(("error", "tries"), [(DvcBusy, 3), (DvcError, 1)])
-def test_only_a_busy_repository_is_tried_again(params, monkeypatch, error, tries):
-    calls = []
+@pytest.mark.parametrize(("error", "seconds", "tries"), [(DvcBusy, 0.2, 3), (DvcBusy, 0, 1), (DvcError, 0.2, 1)])
+def test_only_a_busy_repository_is_waited_for_as_long_as_the_parameters_say(params, monkeypatch, error, seconds, tries):
+    calls, clock = [], iter([0, 0.1, 0.15, 0.3, 0.4])
 
-    def fail(*arguments):
+    def fail(*arguments, afterwards):
         calls.append(arguments)
         raise error("no")
 
+    flows = params.flows.model_copy(update={"wait_minutes": seconds / 60})
     monkeypatch.setattr(dvc, "run_dvc", fail)
+    monkeypatch.setattr(dvc, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None))
 
     @flow
     def once():
-        repro.with_options(retries=2, retry_delay_seconds=0)("collect", params)
+        return repro("collect", params.model_copy(update={"flows": flows}), return_state=True)
 
-    with pytest.raises(error):
-        once()
+    assert once(return_state=True).is_failed()
     assert calls == [("repro", "collect")] * tries
 
 
@@ -112,20 +129,30 @@ def test_a_locked_repository_is_recognised(workspace, params):
             process.kill()
 
 
-def test_gpu_stages_need_a_slot(params, monkeypatch):
+def test_gpu_stages_hold_a_slot_that_anybody_can_give_back(params, monkeypatch):
     held = []
-    monkeypatch.setattr(dvc, "run_dvc", lambda *arguments: held.append(slots_in_use()))
+    monkeypatch.setattr(dvc, "run_dvc", lambda *arguments, afterwards: held.append((slots_in_use(), afterwards)))
 
     @flow
     def train():
-        repro.with_options(retries=0)("camera_lora", params)
+        state = repro("camera_lora", params, return_state=True)
+        return Failed(message=state.message) if state.is_failed() else None
 
-    with pytest.raises(Exception, match="gpu"):
-        train()
+    assert "no limit gpu" in train(return_state=True).message
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name("gpu", 1)
-    train()
-    assert held == [1]
+    assert train(return_state=True).is_completed()
+    assert slots_in_use() == 0
+    [(used, (*_, program, _lease))] = held
+    assert (used, program) == (1, slots.__file__)
+
+    @flow
+    def killed():
+        with slots.gpu_slot() as lease:
+            slots.release(lease)
+            return Completed(message=str(slots_in_use()))
+
+    assert killed(return_state=True).message == "0"
 
 
 def slots_in_use() -> int:
@@ -146,21 +173,44 @@ def test_which_stages_need_a_gpu(params):
     assert not needs_gpu("collect", params)
 
 
-def test_leaving_early_ends_dvc_and_all_that_it_started(tmp_path):
-    child = "import subprocess, sys; print(subprocess.Popen(['sleep', '99']).pid, flush=True); sys.stdin.read()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", child], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+@pytest.mark.parametrize("victim", ["parent", "keeper", "command", "nobody"])
+def test_whoever_is_killed_nothing_that_was_started_lives_on(tmp_path, victim):
+    released = tmp_path / "released"
+    code = (
+        "import sys\n"
+        "from flows.keeper import kept\n"
+        "with kept(['sh', '-c', 'sleep 98 & setsid sleep 99; true'], afterwards=['touch', sys.argv[1]]) as process:\n"
+        "    print(process.pid, flush=True)\n"
+        "    sys.stdin.read(1) if sys.argv[2] == 'nobody' else process.wait()\n"
     )
-    grandchild = int(process.stdout.readline())
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(released), victim],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    with parent:
+        process = psutil.Process(int(parent.stdout.readline()))
+        wait_for(lambda: len(process.children(recursive=True)) >= 3)
+        started = process.children(recursive=True)
+        {
+            "parent": parent.kill,
+            "keeper": process.kill,
+            "command": started[0].kill,
+            "nobody": lambda: parent.stdin.write(b"."),
+        }[victim]()
+    wait_for(lambda: not any(alive(each.pid) for each in [process, *started]))
+    if victim == "parent":
+        wait_for(released.exists)
+    else:
+        assert not released.exists()
 
-    end_group(process)
 
-    assert process.poll() is not None
-    for _ in range(50):
-        if not alive(grandchild):
-            break
-        time.sleep(0.1)
-    assert not alive(grandchild)
+def wait_for(true, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def alive(pid: int) -> bool:
@@ -176,33 +226,84 @@ def test_evaluation_trains_nothing(recorded):
     assert recorded == [("evaluate", True), ("register", True)]
 
 
-def test_new_clips_do_not_slip_in_between_the_stages_of_another_flow(recorded, tmp_path):
-    (tmp_path / ".locks").mkdir()
-    other = FileLock(scheduled.PIPELINE.lock_file)
-    with other:
-        assert scheduled.recurate(return_state=True).name == "Skipped"
-        assert recorded == []
+def test_nothing_slips_in_between_the_stages_of_a_flow(recorded, monkeypatch):
+    text = Path("params.yaml").read_text()
+    params = load_params()
+    soon = params.model_copy(update={"flows": params.flows.model_copy(update={"wait_minutes": 0.001})})
+    monkeypatch.setattr(scheduled, "load_params", lambda: soon)
+    scheduled.LOCKS.mkdir()
 
-    assert scheduled.recurate(return_state=True).name == "Completed"
-    assert [stage for stage, _ in recorded] == list(scheduled.CURATION)
+    with FileLock(scheduled.PIPELINE.lock_file):
+        state = scheduled.recurate(return_state=True)
+
+    assert state.is_failed() and "another flow was at work" in state.message and not recorded
+    assert scheduled.recurate(return_state=True).is_completed()
+    assert [stage for stage, _ in recorded] == [*scheduled.CURATION]
+    assert Path("params.yaml").read_text() == text
 
 
-def test_evaluation_waits_for_another_flow(recorded, tmp_path):
-    (tmp_path / ".locks").mkdir()
-    held = threading.Event()
+def test_a_flow_stops_at_the_first_stage_that_fails(recorded, monkeypatch):
+    monkeypatch.setattr(
+        scheduled, "repro", lambda stage, *_, **__: recorded.append(stage) or Failed(message="stage: x")
+    )
 
-    def another_flow():
-        with FileLock(scheduled.PIPELINE.lock_file):
-            held.set()
-            time.sleep(1)
-            recorded.append("the other ends")
+    state = scheduled.everything(return_state=True)
 
-    threading.Thread(target=another_flow).start()
-    held.wait()
+    assert state.is_failed() and state.message == "stage: x"
+    assert recorded == [scheduled.CURATION[0]]
 
-    scheduled.evaluate()
 
-    assert recorded == ["the other ends", ("evaluate", True), ("register", True)]
+def test_a_changed_source_starts_recurate_once(recorded, monkeypatch, tmp_path):
+    text = Path("params.yaml").read_text().replace("source: synthetic ", "source: folder ", 1)
+    Path("params.yaml").write_text(text)
+    started = []
+    monkeypatch.setattr(scheduled, "run_deployment", lambda name, **_: started.append(name))
+
+    assert "inputs/mixed: no such folder" in scheduled.watch(return_state=True).message
+    for split in ("mixed", "camera"):
+        (tmp_path / "inputs" / split).mkdir(parents=True)
+        (tmp_path / "inputs" / split / "a.mp4").write_bytes(b"1")
+    assert scheduled.watch(return_state=True).is_completed()
+    assert scheduled.watch(return_state=True).is_completed()
+    assert started == ["recurate/recurate"]
+    looks = {source_digest(load_params())}
+    (tmp_path / "inputs/mixed/a.mp4").write_bytes(b"22")
+    looks.add(source_digest(load_params()))
+    os.utime(tmp_path / "inputs/mixed/a.mp4", ns=(1, 1))
+    looks.add(source_digest(load_params()))
+    (tmp_path / "inputs/mixed/a.mp4").rename(tmp_path / "inputs/mixed/b.mp4")
+    looks.add(source_digest(load_params()))
+    assert len(looks) == 4
+
+
+def test_automations_crash_dead_runs_and_report_failures():
+    with pytest.raises(notices.NoticeError, match="no block slack-webhook/ops"):
+        notices.create_automations("slack-webhook/ops")
+    Webhook(url="http://127.0.0.1:9/").save("ops")
+
+    notices.create_automations(None)
+    notices.create_automations("webhook/ops")
+
+    with get_client(sync_client=True) as client:
+        [zombies] = client.read_automations_by_name(notices.ZOMBIES)
+        [failures] = client.read_automations_by_name(notices.FAILURES)
+    assert zombies.actions[0].state == StateType.CRASHED
+    assert "flow_run.state.message" in failures.actions[0].payload
+
+
+def test_runs_of_a_dead_worker_are_crashed(tmp_path):
+    @flow
+    def some():
+        pass
+
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name=server.WORK_POOL, type="process"))
+        deployment = client.create_deployment(client.create_flow(some), name="some", work_pool_name=server.WORK_POOL)
+        runs = [client.create_flow_run_from_deployment(deployment, state=state()) for state in (Running, Scheduled)]
+
+        crash_dead_runs()
+
+        assert [client.read_flow_run(run.id).state.type.value for run in runs] == ["CRASHED", "SCHEDULED"]
 
 
 def test_everything_is_every_stage_in_order(recorded):
@@ -232,14 +333,16 @@ def test_the_lock_file_is_committed_only_if_the_parameters_say_so(recorded, monk
     assert git("show", "--name-only", "--format=").split() == (["dvc.lock"] if commit else ["params.yaml"])
 
 
-def test_every_flow_is_deployed_and_two_are_scheduled():
+def test_every_flow_is_deployed_and_three_are_scheduled():
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     for deployment in deployments:
         file, name = deployment["entrypoint"].split(":")
         assert hasattr(import_module(file.removesuffix(".py").replace("/", ".")), name)
 
-    assert {each["name"] for each in deployments} == {"recurate", "train", "evaluate", "everything"}
-    assert {each["name"] for each in deployments if "schedules" in each} == {"recurate", "evaluate"}
+    own = [each for each in deployments if each["work_pool"]["name"] == server.WORK_POOL]
+    assert {each["name"] for each in own} == {"recurate", "watch", "train", "evaluate", "everything"}
+    assert {each["work_pool"]["name"] for each in deployments} == set(server.WORK_POOLS)
+    assert {each["name"] for each in deployments if "schedules" in each} == {"recurate", "watch", "evaluate"}
 
 
 def test_errors_are_one_row_per_method():
