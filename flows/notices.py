@@ -20,8 +20,11 @@ ZOMBIES, FAILURES = "image-conductor: dead runs are crashed", "image-conductor: 
 GONE = "its process sent no heartbeat for 90 s; run the flow again: finished stages and items are kept"
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
-_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
-_DEPLOYED = {"prefect.resource.role": "deployment", "prefect.resource.id": "prefect.deployment.*"}
+_RUN: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.flow-run.*"}
+_DEPLOYED: dict[str, str | list[str]] = {
+    "prefect.resource.role": "deployment",
+    "prefect.resource.id": "prefect.deployment.*",
+}
 _SUBJECT = "{{ flow.name }}: {{ flow_run.state.name }}"
 _BODY = "{{ flow.name }}, run {{ flow_run.name }}: {{ flow_run.state.name }}\n{{ flow_run.state.message }}"
 
@@ -60,7 +63,7 @@ def _zombies() -> Automation:
             threshold=1,
             within=timedelta(seconds=SILENT_SECONDS),
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=GONE)],
+        actions=[ChangeFlowRunState(name=None, state=StateType.CRASHED, message=GONE, force=False)],
     )
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from stages.params import SPLITS, Params
+from stages.params import SPLITS, Params, Split
 from stages.sources.storage import File, find_file, list_files
 
 
@@ -20,11 +20,11 @@ def source_digest(params: Params) -> str:
     return digest.hexdigest()
 
 
-def _files(params: Params, split: str) -> list[tuple[str, File]]:
+def _files(params: Params, split: Split) -> list[tuple[str, File]]:
     collect = params.collect
     match collect.source_of(split):
         case "folder":
-            return [*list_files(getattr(collect.folder, split), f"collect.folder.{split}").items()]
+            return [*list_files(collect.folder[split], f"collect.folder.{split}").items()]
         case "webvid":
             table = find_file(collect.webvid.csv, "collect.webvid.csv")
             return [("csv", table), *list_files(collect.webvid.videos, "collect.webvid.videos").items()]
