@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from models.video.write import encode_mp4
-from tests.e2e.test_study import browser  # noqa: F401  the fixture
 from tests.footage import moving_texture
 from tests.unit.tiny import pipeline
 
@@ -131,7 +130,7 @@ def follow_clicked_points(page: Page, folder) -> None:
 
 
 @pytest.mark.parametrize(("width", "kind"), [(1300, "mouse"), (390, "touch")])
-def test_a_user_draws_and_makes_a_video(address, browser, tmp_path, width, kind):  # noqa: F811
+def test_a_user_draws_and_makes_a_video(address, browser, tmp_path, width, kind):
     browser.set_window_size(width, 1000)
     Image.effect_noise((96, 64), 90).convert("RGB").save(tmp_path / "picture.png")
     page = Page(browser, address)

@@ -122,7 +122,8 @@ def test_files_without_position_codes_are_the_same_model(tmp_path):
     given = import_official(*(paths[name] for name in NAMES), config=paths["config"])
     computed = import_official(*(halves[name] for name in NAMES), config=paths["config"])
     codes = {key: v for key, v in given.unet.state_dict().items() if key.endswith("pos_embed.pe")}
-    assert codes and all(torch.equal(computed.unet.state_dict()[key], value) for key, value in codes.items())
+    apart = [(computed.unet.state_dict()[key] - value).abs().max() for key, value in codes.items()]
+    assert apart and max(apart) < 1e-6  # sines differ in their last bit between processors
 
 
 @pytest.mark.parametrize(

@@ -168,8 +168,8 @@ def test_nested_parameters_are_flattened():
     assert flatten({"a": {"b": {"c": 1}}, "d": [1, 2]}) == {"a.b.c": 1, "d": [1, 2]}
 
 
-def unreachable(params: Params, tmp_path: Path, uri: str) -> Params:
-    settings = {"tracking_uri": uri, "artifact_location": str(tmp_path / "mlruns"), "seconds_to_send": 600.0}
+def unreachable(params: Params, uri: str) -> Params:
+    settings = {"tracking_uri": uri, "seconds_to_send": 600.0}
     return params.model_copy(update={"mlflow": params.mlflow.model_copy(update=settings)})
 
 
@@ -179,7 +179,7 @@ def test_a_store_that_fails_costs_a_line_and_is_told_later(params, store, tmp_pa
     connect(params.mlflow)
     damaged = tmp_path / "bad.db"
     damaged.write_bytes(b"this is no database, but it was one" * 100)
-    settings = unreachable(params, tmp_path, f"sqlite:///{damaged}")
+    settings = unreachable(params, f"sqlite:///{damaged}")
     with stage_run("object_lora", settings) as run:
         run.metrics({"loss": 0.5, "nothing": float("nan")}, 3)
         Path("curve.csv").write_text("step,loss\n")
@@ -207,7 +207,7 @@ from stages.run.mlflow_runs import stage_run
 
 params = load_params(sys.argv[1])
 params = params.model_copy(update={"mlflow": params.mlflow.model_copy(update={
-    "tracking_uri": sys.argv[2], "artifact_location": "mlruns"})})
+    "tracking_uri": sys.argv[2], "artifact_location": sys.argv[3]})})
 with stage_run("camera_lora", params) as run:
     print(run.must_have_begun(), flush=True)
     run.metrics({"loss": 1.0}, 1)
@@ -217,7 +217,9 @@ with stage_run("camera_lora", params) as run:
 
 
 def start_killed(params: Params) -> subprocess.Popen:
-    command = [sys.executable, "-c", KILLED, str(ROOT / "params.yaml"), params.mlflow.tracking_uri]
+    settings = params.mlflow
+    where = settings.tracking_uri, str(settings.artifact_location)
+    command = [sys.executable, "-c", KILLED, str(ROOT / "params.yaml"), *where]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
