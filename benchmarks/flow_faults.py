@@ -61,7 +61,7 @@ def campaign(kills: int, seed: int, port: int, stage_seconds: int) -> list[dict[
 
 def _kill(lots: random.Random, number: int, folder: Path, environment: dict[str, str], port: int) -> dict[str, Any]:
     victim = lots.choice(["flow", "worker", "server"])
-    (folder / "l.txt").unlink(missing_ok=True)
+    (folder / "input.txt").write_text(str(number))  # so that no stage comes out of DVC's cache
     run = _start_run(environment, folder)
     assert wait_until(lambda: bool(_stages(folder)), PATIENCE) is not None, "the stage did not start"
     time.sleep(lots.uniform(0, 8))
@@ -104,13 +104,11 @@ def _project(folder: Path, stage_seconds: int) -> None:
     (folder / "flows").symlink_to(ROOT / "flows")
     for name in ("prefect.yaml", "params.yaml"):
         (folder / name).write_bytes((ROOT / name).read_bytes())
-    lines = ["stages:"]
-    before = None
+    lines, before = ["stages:"], "input.txt"
     for stage in STAGES:
-        work = f"sleep {stage_seconds} && " if stage == "latents" else ""
-        needs = f"deps: [{before[0]}.txt], " if before else ""
-        lines.append(f"  {stage}: {{cmd: '{work}echo {stage} > {stage[0]}.txt', {needs}outs: [{stage[0]}.txt]}}")
-        before = stage
+        work, made = f"sleep {stage_seconds} && " if stage == "latents" else "", f"{stage}.txt"
+        lines.append(f"  {stage}: {{cmd: '{work}cp {before} {made}', deps: [{before}], outs: [{made}]}}")
+        before = made
     (folder / "dvc.yaml").write_text("\n".join(lines) + "\n")
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=folder, check=True)
 
