@@ -61,7 +61,7 @@ def everything() -> State | None:
         with _alone(load_params()):
             for part in (recurate, train, evaluate):
                 state = part(return_state=True)
-                if state.is_failed():
+                if not state.is_completed():
                     return Failed(message=state.message)
     except Timeout:
         return _waited_in_vain()
@@ -98,7 +98,7 @@ def _run(
             before = _lock_hash()
             for stage in stages:
                 state = repro(stage, params, single_item=single_item, force=force, return_state=True)
-                if state.is_failed():
+                if not state.is_completed():
                     return Failed(message=state.message)
             report()
             _keep_lock(name, params, before)
