@@ -26,9 +26,11 @@ def load(name: str, model: str) -> "Blip2":
         if kind != "blip-2":  # transformers would only warn, and fill what is missing with random numbers
             raise ValueError(f"its config.json names the model_type {kind}, not blip-2")
         processor = Blip2Processor.from_pretrained(folder)
-        network = Blip2ForConditionalGeneration.from_pretrained(
-            folder, dtype=torch.float16 if on_gpu else torch.float32
+        network, loading = Blip2ForConditionalGeneration.from_pretrained(
+            folder, dtype=torch.float16 if on_gpu else torch.float32, output_loading_info=True
         )
+        if loading["missing_keys"]:
+            raise ValueError(f"its weights lack {min(loading['missing_keys'])}")
     except (OSError, ValueError, RuntimeError, UnpicklingError) as error:
         raise EstimatorUnavailable(
             f"captions.estimator: blip2: {model} cannot be loaded ({str(error).partition(chr(10))[0]}). Give a hub id "

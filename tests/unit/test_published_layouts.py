@@ -1,6 +1,7 @@
 """The published files load: every config as published, every kind of weight file, original single files, the hub."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -317,6 +318,11 @@ def test_blip2_with_t5_describes_pictures(tmp_path):
     published.write_blip2_with_t5(tmp_path / "t5")
     images = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), np.uint8)
     captions = load_estimator("captions", "blip2", model=str(tmp_path / "t5"))(images)
+    less = shutil.copytree(tmp_path / "t5", tmp_path / "less")
+    weights = load_file(less / "model.safetensors")
+    save_file({k: v for k, v in weights.items() if k != "query_tokens"}, less / "model.safetensors")
+    with pytest.raises(EstimatorUnavailable, match="its weights lack query_tokens"):
+        load_estimator("captions", "blip2", model=str(less))
     assert len(captions) == 2 and all(captions)
 
 
