@@ -1,5 +1,6 @@
 """The studio without its page: videos with progress and cancel, measured errors, history, the same video elsewhere."""
 
+import argparse
 import base64
 import io
 import json
@@ -27,9 +28,11 @@ from models.serving.studio.importing import strokes_of_files, strokes_of_video
 from models.serving.studio.measured import as_plain
 from models.serving.studio.recipe import as_request
 from models.serving.studio.sampler import LocalSampler, RemoteSampler
+from models.serving.studio.start import add_studio_options
 from models.serving.studio.wish import make_wish
 from models.serving.studio.work import Studio
 from models.video.write import encode_mp4
+from stages.data.paths import clip_videos
 from tests.footage import moving_texture
 from tests.unit.tiny import pipeline
 
@@ -405,6 +408,12 @@ def test_the_motion_of_a_video_becomes_strokes_of_the_points_clicked_or_of_a_gri
     for points, message in (([], "points: click at least one"), ([(900.0, 5.0)], "inside the video"), (4, "no track")):
         with pytest.raises(UserError, match=message):
             strokes_of_video(tmp_path / "still.mp4", points, (96, 64))
+
+
+def test_the_clips_offered_by_default_are_the_pipelines():
+    parser = argparse.ArgumentParser()
+    add_studio_options(parser, "model")
+    assert parser.get_default("clips") == clip_videos("mixed").folder
 
 
 def test_curated_clips_are_found_as_files_and_in_shards(tmp_path):

@@ -96,6 +96,6 @@ def add_studio_options(studio: argparse.ArgumentParser, default_model: str) -> N
     studio.add_argument(
         "--clips",
         type=Path,
-        default=Path("data/clips/train/videos"),
+        default=Path("data/clips/mixed/videos"),
         help="folder of videos, or of the pipeline's shards, whose motion the page offers; default: %(default)s",
     )
