@@ -136,7 +136,7 @@ def test_what_a_user_can_put_right_is_one_line(stage, fault, monkeypatch, capsys
 def test_every_error_of_the_project_that_names_a_remedy_is_a_user_error():
     """A new error class beside `UserError` would end as a traceback."""
     caught = {"Unusable", "UnreadableVideo", "DvcError", "DvcBusy"}  # where they are raised
-    caught |= {"Refusal", "HttpRefusal", "Cancelled"}
+    caught |= {"Refusal", "HttpRefusal", "Cancelled", "NoSlots"}
     names = set()
     for file in [*(ROOT / "models").rglob("*.py"), *(ROOT / "stages").rglob("*.py"), *(ROOT / "flows").rglob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
