@@ -1,18 +1,23 @@
 """What the pocket foundation is pre-trained on: scenes as latents, their strokes, and pictures of them."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models.denoising.strokes import Strokes
 from models.drawing import contact_sheet, draw_tracks, side_by_side
 from models.estimators import load_tracker_of_generated
 from models.geometry import Size, point_grid
 from models.metrics import errors_of_videos
+from models.modes import Precision
 from models.networks.foundation import Foundation
+from models.precision import DTYPES
 from models.scenes import MAX_OBJECTS, Kind
 from models.worlds import World
 
@@ -137,3 +142,18 @@ def sample_sheet(real: np.ndarray, made: np.ndarray, strokes: Strokes) -> np.nda
         drawn = strokes.tracks[scene, :, strokes.visibility[scene].any(0)].cpu().numpy()
         rows.append(side_by_side([draw_tracks(video, drawn, scale=2) for video in videos], ["real", "generated"]))
     return contact_sheet(rows, columns=4)
+
+
+@contextmanager
+def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Autocast to bf16 or fp16 on a device; weights, their gradients and the optimiser keep float32.
+
+    On a CPU, attention then multiplies its matrices one by one: its flash kernel is several times slower in bf16,
+    backward above all.
+    """
+    with ExitStack() as stack:
+        if precision != "no":
+            stack.enter_context(torch.autocast(device.type, DTYPES[precision]))
+            if device.type == "cpu":
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        yield

@@ -235,6 +235,7 @@ class PretrainParams(Section):
     reuse: Count
     steps: Count
     batch_size: Count
+    precision: Precision
     learning_rate: Positive
     warmup_steps: Annotated[int, Field(ge=0)]
     decay_share: Share

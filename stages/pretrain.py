@@ -30,7 +30,16 @@ from models.denoising.loss import TrainingBatch, denoising_loss, squared_error
 from models.denoising.plain_sampler import sample_plainly
 from models.networks.foundation import Foundation, embed_text
 from models.pixels import to_uint8
-from models.pretraining import KINDS, SceneBatch, StrokeKind, choose_strokes, make_pool, motion_error, sample_sheet
+from models.pretraining import (
+    KINDS,
+    SceneBatch,
+    StrokeKind,
+    choose_strokes,
+    computing_in,
+    make_pool,
+    motion_error,
+    sample_sheet,
+)
 from models.scenes import PRETRAIN_SEEDS
 from models.worlds import World, picture_world, procedural_world
 from stages.params import Params, PretrainParams, load_params
@@ -94,7 +103,8 @@ def pretrain(params: Params, device: str, run: StageRun | SilentRun) -> None:
         if u < NO_STROKE_SHARE + settings.dense_share:
             kind = "none" if u < NO_STROKE_SHARE else "dense"
         batch = training_batch(trainee.foundation, next(batches), kind, settings.caption_dropout, generator)
-        loss = denoising_loss(trainee.foundation, trainee.motion_controlnet, batch, settings.timestep_power)
+        with computing_in(settings.precision, torch.device(device)):
+            loss = denoising_loss(trainee.foundation, trainee.motion_controlnet, batch, settings.timestep_power)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
