@@ -9,14 +9,24 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from models.estimators import SECOND_TRACKER
-from models.evaluation.experiment import PLAIN, START, Case, Method, batches, guided
+from models.evaluation.experiment import BOTH, PLAIN, START, Case, Method, batches, guided
 from models.evaluation.measure import Measured
 from models.evaluation.pictures import Shown, draw_report
 from models.evaluation.report import write_evaluation_report
-from models.evaluation.tables import FLOORS, TrackerPair, agreement, error_table, fidelity, guidance_table, leakage
+from models.evaluation.tables import (
+    FLOORS,
+    TrackerPair,
+    agreement,
+    both_table,
+    error_table,
+    fidelity,
+    guidance_table,
+    leakage,
+)
 from stages.data.items import write_atomically
 from stages.data.paths import CAMERA_LORA, EVALUATION, EVALUATION_REPORT, MOTION_CONTROLNET, OBJECT_LORA
 from stages.evaluation.cases import (
+    both_cases,
     camera_cases,
     floor_cases,
     many_stroke_cases,
@@ -87,6 +97,7 @@ def cases_by_set(params: Params) -> dict[str, tuple[list[Case], list[Method]]]:
         "cam_mc": (camera_cases(params), [*PLAIN, *start]),
         "obj_mc": (object_cases(scenes, params), [*PLAIN, *guidances, *start]),
         "scenes": (scene_cases(scenes, params), [methods["camera_lora"]]),
+        "both": (both_cases(scenes, params), [BOTH]),
         "many_strokes": (many_stroke_cases(scenes, params), guidances),
     }
 
@@ -143,6 +154,7 @@ def figures_of(results: dict[str, dict[str, list[Measured]]], params: Params) ->
     figures: dict[str, Any] = {key: error_table(results[key], pair, width, seed) for key in REAL_SPLIT}
     figures["trackers"] = pair._asdict() | {key: agreement(results[key], pair, seed) for key in REAL_SPLIT}
     figures["leakage"] = leakage(results, pair, width, seed)
+    figures["both"] = both_table(results, pair, width, seed)
     figures["guidance"] = guidance_table(results["many_strokes"], pair, scales, seed)
     figures["fidelity"] = fidelity(results, seed)
     return figures

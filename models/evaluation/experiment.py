@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from models.denoising.strokes import Strokes
-from models.modes import SamplingMode
+from models.modes import Lora, SamplingMode
 from models.pixels import to_uint8
 from models.sampling.pipeline import ImageConductorPipeline
 
@@ -29,6 +29,7 @@ PLAIN = (
     Method("camera_lora", "camera"),
     Method("object_lora", "object"),
 )
+BOTH = Method("both", "both")  # object strokes and camera strokes in one video
 START = Method("start", "controlnet")  # the motion ControlNet that training began with
 
 
@@ -43,7 +44,8 @@ class Case:
 
     first_frame (H, W, 3) uint8; first_latents (C, h, w); prompt_embeds (L, D); wanted (T, N, 2) pixels of the frame;
     number: seeds the noise; background (M, 2): points of the picture that belong to the background and stay clear of
-    the strokes, and body (K, 2): points of its object, if known.
+    the strokes, and body (K, 2): points of its object, if known; camera (T, M, 2): in mode `both`, what the camera's
+    strokes want, beside `wanted` for the objects.
     """
 
     picture: str
@@ -55,19 +57,24 @@ class Case:
     number: int
     background: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
     body: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    camera: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 2), np.float32))
 
     @property
     def stroke(self) -> np.ndarray | None:
         """The common displacement (T, 2) in pixels of all strokes from their starts; None if they differ."""
-        moved = self.wanted - self.wanted[:1]
-        return moved[:, 0] if np.allclose(moved, moved[:, :1], atol=1e-2) else None
+        return common_shift(self.wanted)
+
+    @property
+    def camera_stroke(self) -> np.ndarray | None:
+        """The common displacement (T, 2) of the camera's strokes in mode `both`; None if there is none."""
+        return common_shift(self.camera) if self.camera.size else None
 
 
 def batches(cases: Sequence[Case], size: int) -> Iterator[list[Case]]:
-    """Cases that are sampled together: up to `size`, all with the same number of strokes."""
-    by_strokes: dict[int, list[Case]] = {}
+    """Cases that are sampled together: up to `size`, all with the same numbers of strokes."""
+    by_strokes: dict[tuple[int, int], list[Case]] = {}
     for case in cases:
-        by_strokes.setdefault(case.wanted.shape[1], []).append(case)
+        by_strokes.setdefault((case.wanted.shape[1], case.camera.shape[1]), []).append(case)
     for group in by_strokes.values():
         for start in range(0, len(group), size):
             yield group[start : start + size]
@@ -88,18 +95,26 @@ def generate_cases(
 def sample_batch(pipe: ImageConductorPipeline, batch: Sequence[Case], method: Method, seed: int) -> np.ndarray:
     """Videos (B, T, H, W, 3) uint8 of one batch of `batches`. A case has the same noise under every method."""
     first = torch.stack([case.first_latents for case in batch])
-    tracks = torch.from_numpy(np.stack([case.wanted for case in batch]))
+    tracks: dict[Lora, list[np.ndarray]] = {"object": [case.wanted for case in batch]}
+    if batch[0].camera.size:
+        tracks["camera"] = [case.camera for case in batch]
     noise = torch.stack([_noise(case, seed) for case in batch])
     latents = pipe.sample_latents(
         first,
         torch.stack([case.prompt_embeds for case in batch]),
-        {"object": Strokes.visible(tracks)},
+        {kind: Strokes.visible(torch.from_numpy(np.stack(paths))) for kind, paths in tracks.items()},
         method.mode,
         latents=noise,
         negative_prompt_embeds=pipe.foundation.encode_text([""]),
         trajectory_guidance_scale=method.guidance,
     )
     return to_uint8(pipe.foundation.decode(latents))
+
+
+def common_shift(paths: np.ndarray) -> np.ndarray | None:
+    """The displacement (T, 2) that all of the paths (T, N, 2) share; None if they differ."""
+    moved = paths - paths[:1]
+    return moved[:, 0] if np.allclose(moved, moved[:, :1], atol=1e-2) else None
 
 
 def _noise(case: Case, seed: int) -> Tensor:

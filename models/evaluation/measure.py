@@ -32,7 +32,11 @@ class Motion:
 
     error: trajectory error of the strokes.
     strokes: how far the points under the strokes follow them; None if the strokes differ.
-    background: how far the background follows; None if the strokes differ, or the case has no background points.
+    background: how far the background follows; None if the strokes differ, or the case has no background points. It
+        should follow the strokes in camera mode, those of the camera in mode `both`, and rest otherwise.
+    background_error: the distance of the background's points from where they should be; None as for `background`.
+    into_object: in mode `both`, how far the object follows the camera's strokes beyond its own; otherwise None.
+    into_background: in mode `both`, how far the background follows the object's strokes; otherwise None.
     object_alone: how far the object moves against the background; None if the case lacks points of either.
     """
 
@@ -40,6 +44,9 @@ class Motion:
     strokes: Following | None
     background: Following | None
     object_alone: Following | None
+    background_error: MotionError | None = None
+    into_object: Following | None = None
+    into_background: Following | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def measure(case: Case, video: np.ndarray, trackers: Mapping[str, PointTracker],
 
     Args:
         trackers: by name.
-        camera: whether the video was made in camera mode, where the background should follow, not rest.
+        camera: whether the video was made in camera mode, where the background should follow the strokes, not rest.
     """
     motions = {name: _motion(case, video, follow, camera) for name, follow in trackers.items()}
     return Measured(case, motions, look(video, case.first_frame))
@@ -74,15 +81,40 @@ def _motion(case: Case, video: np.ndarray, follow: PointTracker, camera: bool) -
     strokes, background, body = (
         (tracks[:, part], visibility[:, part]) for part in (slice(ends[0]), slice(*ends), slice(ends[1], None))
     )
+    both = case.camera.size > 0
+    carried_by = case.camera_stroke if both else case.stroke
+    should_move = np.zeros((len(tracks), 2), np.float32) if not (both or camera) else carried_by
     return Motion(
         trajectory_error(*strokes, case.wanted),
-        _following(case, *strokes, if_lost=0.0),
-        _following(case, *background, if_lost=0.0 if camera else 1.0),
-        against_background(*body, *background, case.wanted) if len(case.body) and len(case.background) else None,
+        _following(*strokes, case.stroke, if_lost=0.0),
+        _following(*background, carried_by, if_lost=0.0 if camera or both else 1.0),
+        against_background(*body, *background, case.wanted)
+        if len(case.body) and len(case.background) and not both
+        else None,
+        _error(*background, should_move),
+        _beyond(*strokes, case.stroke, case.camera_stroke) if both else None,
+        _beyond(*background, case.camera_stroke, case.stroke) if both else None,
     )
 
 
-def _following(case: Case, tracks: np.ndarray, visibility: np.ndarray, if_lost: float) -> Following | None:
-    if case.stroke is None or not tracks.shape[1]:
+def _following(
+    tracks: np.ndarray, visibility: np.ndarray, stroke: np.ndarray | None, if_lost: float
+) -> Following | None:
+    if stroke is None or not tracks.shape[1]:
         return None
-    return following(tracks, visibility, case.stroke, if_lost)
+    return following(tracks, visibility, stroke, if_lost)
+
+
+def _error(tracks: np.ndarray, visibility: np.ndarray, stroke: np.ndarray | None) -> MotionError | None:
+    if stroke is None or not tracks.shape[1]:
+        return None
+    return trajectory_error(tracks, visibility, tracks[:1] + stroke[:, None])
+
+
+def _beyond(
+    tracks: np.ndarray, visibility: np.ndarray, own: np.ndarray | None, other: np.ndarray | None
+) -> Following | None:
+    """How far points follow the `other` stroke after their `own` is taken away."""
+    if own is None:
+        return None
+    return _following(tracks - own[:, None], visibility, other, if_lost=1.0)

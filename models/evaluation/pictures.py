@@ -56,6 +56,8 @@ GIF_SETS = (
         TWO_LORAS,
         2,
     ),
+    GifSet("Camera strokes", "The whole scene should follow.", "cam_mc", TWO_LORAS, 1),
+    GifSet("Object strokes and camera strokes in one video", "Each should move its own.", "both", None, 1),
     GifSet(
         "Camera-free guidance, λ_trajs rising (Fig 7)",
         "Many equal strokes on one object: as λ_trajs rises the background should come to rest.",
@@ -63,7 +65,6 @@ GIF_SETS = (
         None,
         1,
     ),
-    GifSet("Camera strokes", "The whole scene should follow.", "cam_mc", TWO_LORAS, 1),
     GifSet(
         "Camera strokes over a picture with an object",
         "The object should move with its surroundings.",
@@ -109,8 +110,8 @@ def draw_report(folder: Path, results: Results, shown: Shown, tracker: str) -> l
         _sheet(folder, "object LoRA, object strokes", "obj_mc", "object_lora", results, shown),
     ]
     return [
-        ReportSection("Contact sheets", "One trajectory a row, time from left to right.", sheets),
         *(_gif_section(folder, gifs, results, shown, tracker) for gifs in GIF_SETS),
+        ReportSection("Contact sheets", "One trajectory a row, time from left to right.", sheets),
     ]
 
 
@@ -130,7 +131,8 @@ def _gif_section(folder: Path, gifs: GifSet, results: Results, shown: Shown, tra
         number = shown.number(key, case)
         if number >= gifs.pictures:
             continue
-        panels = [draw_tracks(shown.video(key, name, case), case.wanted, _scale(case)) for name in methods]
+        strokes = np.concatenate([case.wanted, case.camera], axis=1) if case.camera.size else case.wanted
+        panels = [draw_tracks(shown.video(key, name, case), strokes, _scale(case)) for name in methods]
         file = f"{key}-{number}-{case.trajectory}.gif"
         (folder / file).write_bytes(encode_gif(side_by_side(panels, methods), FPS, COLOURS))
         lines = tuple(f"{name}: {_numbers(video, tracker)}" for name, video in zip(methods, of_case, strict=True))

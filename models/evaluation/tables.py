@@ -12,7 +12,7 @@ from models.evaluation.agreement import ranking_agreement
 from models.evaluation.experiment import Case, guided
 from models.evaluation.figures import drift_entry, error_entry, following_entry, guidance_entry, look_entry
 from models.evaluation.measure import Measured, Motion
-from models.metrics import Following, still_error
+from models.metrics import Following, MotionError, still_error
 
 Results = Mapping[str, Mapping[str, list[Measured]]]
 FLOORS = ("real", "codec")  # rows for real test clips; they are no methods
@@ -62,13 +62,45 @@ def leakage(results: Results, pair: TrackerPair, width: int, seed: int) -> dict[
     }
     entries: dict[str, Any] = {}
     for name, (videos, part) in rows.items():
-        groups = _groups(video.case for video in videos)
-        first, second = (
-            following_entry([part(video.motions[tracker]) for video in videos], groups, width, seed) for tracker in pair
-        )
-        if first is not None and second is not None:
-            entries[name] = first | {"second": {key: second[key] for key in ("share", "ci95", "failures")}}
+        entries |= _following_entries(name, videos, part, pair, width, seed)
     return entries
+
+
+def both_table(results: Results, pair: TrackerPair, width: int, seed: int) -> dict[str, Any]:
+    """Mode `both` beside the modes alone, on the same pictures and trajectories: errors, and each motion in the other.
+
+    The camera's error is that of the background's points. Alone, the object mode has the same object strokes, and the
+    camera mode the same shifts.
+    """
+    both = results["both"]["both"]
+    camera_alone = [video for video in results["scenes"]["camera_lora"] if video.case.stroke is not None]
+    errors: dict[str, tuple[list[Measured], Callable[[Motion], MotionError | None]]] = {
+        "object": (both, lambda motion: motion.error),
+        "object_alone": (results["obj_mc"]["object_lora"], lambda motion: motion.error),
+        "camera": (both, lambda motion: motion.background_error),
+        "camera_alone": (camera_alone, lambda motion: motion.background_error),
+    }
+    leaks: dict[str, Callable[[Motion], Following | None]] = {
+        "into_object": lambda motion: motion.into_object,
+        "into_background": lambda motion: motion.into_background,
+    }
+    table = {}
+    for name, (videos, error) in errors.items():
+        known = [video for video in videos if error(video.motions[pair.first]) is not None]
+        if not known:
+            continue
+        first, second = (
+            error_entry(
+                [found.equivalent(width) for v in known if (found := error(v.motions[t]))],
+                _groups(v.case for v in known),
+                seed,
+            )
+            for t in pair
+        )
+        table[name] = first | {"second": {key: second[key] for key in ("px", "ci95", "failures")}}
+    for name, part in leaks.items():
+        table |= _following_entries(name, both, part, pair, width, seed)
+    return table
 
 
 def guidance_table(
@@ -99,6 +131,24 @@ def fidelity(results: Results, seed: int) -> dict[str, Any]:
         for name, videos in rows.items()
     }
     return entries | {"real": drift_entry([look.colour for look in real], [look.detail for look in real])}
+
+
+def _following_entries(
+    name: str,
+    videos: list[Measured],
+    part: Callable[[Motion], Following | None],
+    pair: TrackerPair,
+    width: int,
+    seed: int,
+) -> dict[str, Any]:
+    """One entry with both trackers' figures; none if no video has such points."""
+    groups = _groups(video.case for video in videos)
+    first, second = (
+        following_entry([part(video.motions[tracker]) for video in videos], groups, width, seed) for tracker in pair
+    )
+    if first is None or second is None:
+        return {}
+    return {name: first | {"second": {key: second[key] for key in ("share", "ci95", "failures")}}}
 
 
 def _groups(cases: Iterable[Case]) -> list[str]:

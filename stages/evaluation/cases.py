@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.evaluation.experiment import Case
-from models.evaluation.objects import MovingObject, clear_background, find_object, staying
+from models.evaluation.experiment import Case, common_shift
+from models.evaluation.objects import CLEARANCE, MovingObject, clear_background, find_object, staying
 from models.evaluation.standard_trajectories import camera_names, camera_tracks, object_names, object_track
 from stages.data.arrays import read_draws, read_latents, read_tracks
 from stages.data.curated import CuratedClip, curated_clips
@@ -76,6 +76,19 @@ def scene_cases(scenes: list[ObjectScene], params: Params) -> list[Case]:
     return [_scene(scene, number, name, params) for scene in scenes for number, name in enumerate(camera_names())]
 
 
+def both_cases(scenes: list[ObjectScene], params: Params) -> list[Case]:
+    """Every object trajectory together with a camera that shifts the picture, each with one of its shifts in turn.
+
+    Camera strokes that come near the object's path are left out: they would want another motion of the same place.
+    """
+    shifts = [path for path in (_camera(name, params) for name in camera_names()) if common_shift(path) is not None]
+    cases = [
+        _beside_camera(case, shifts[number % len(shifts)], params)
+        for number, case in enumerate(object_cases(scenes, params))
+    ]
+    return [case for case in cases if case.camera.size]
+
+
 def floor_cases(split: Split, params: Params) -> list[tuple[Case, Path]]:
     """Test clips whose drawn strokes stay visible: a case whose wanted paths are the clip's own, and the clip's video.
 
@@ -136,6 +149,18 @@ def _on_object(scene: ObjectScene, starts: np.ndarray, params: Params, numbers_f
             background=_thinned(background, BACKGROUND_POINTS),
             body=found.body[:BODY_POINTS],
         )
+
+
+def _beside_camera(case: Case, camera: np.ndarray, params: Params) -> Case:
+    video = params.video
+    distance = np.linalg.norm(camera[:, :, None] - case.wanted[:, None], axis=-1).min((0, 2))
+    return replace(
+        case,
+        camera=camera[:, distance > CLEARANCE * video.height],
+        number=30_000 + case.number,
+        background=staying(case.background, camera, video.width, video.height),
+        body=case.body[:0],
+    )
 
 
 def _camera(name: str, params: Params) -> np.ndarray:

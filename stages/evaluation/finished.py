@@ -18,6 +18,8 @@ from models.evaluation.measure import Look, Measured, Motion
 from models.metrics import Following, MotionError
 from stages.data.tables import ContractError
 
+ERRORS = ("error", "background_error")  # of the fields of a Motion; the others are of type Following
+
 
 @dataclass(frozen=True)
 class KeptVideo:
@@ -78,12 +80,15 @@ def _numbers(measured: Measured) -> dict[str, Any]:
 
 
 def _measured(case: Case, numbers: dict[str, Any]) -> Measured:
-    motions = {
-        tracker: Motion(
-            MotionError(*motion.pop("error")),
-            **{name: None if value is None else Following(*value) for name, value in motion.items()},
-        )
-        for tracker, motion in numbers["motions"].items()
-    }
+    motions = {tracker: _motion(motion) for tracker, motion in numbers["motions"].items()}
     look = numbers["look"]
     return Measured(case, motions, Look(look["psnr"], look["ssim"], np.array(look["colour"]), np.array(look["detail"])))
+
+
+def _motion(numbers: dict[str, Any]) -> Motion:
+    """A motion from its JSON."""
+    read: dict[str, Any] = {
+        name: None if value is None else (MotionError if name in ERRORS else Following)(*value)
+        for name, value in numbers.items()
+    }
+    return Motion(**read)

@@ -177,6 +177,6 @@ def _crashed(job: SamplingJob | FloorJob) -> None:
 def _hash_of(case: Case) -> str:
     digest = hashlib.sha256(f"{case.picture} {case.trajectory} {case.number}".encode())
     latents, text = case.first_latents.numpy(), case.prompt_embeds.numpy()
-    for array in (case.first_frame, latents, text, case.wanted, case.background, case.body):
+    for array in (case.first_frame, latents, text, case.wanted, case.camera, case.background, case.body):
         digest.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
