@@ -131,7 +131,7 @@ def test_a_stopped_evaluation_goes_on_to_the_bytes_that_jobs_give_in_any_order_a
     stop_at = -1
     evaluate.run(params, SilentRun())
     whole = outputs()
-    assert len(sampled) == (4 + 1) + (4 + 1 + 1) + 1 + 1 and set(sampled) == {BATCH}  # a batch a method
+    assert len(sampled) == (4 + 1) + (4 + 1 + 1) + 1 + 1 + 1 and set(sampled) == {BATCH}  # a batch a method
 
     shutil.rmtree(".cache")
     planned = all_jobs(params)
