@@ -110,7 +110,7 @@ def scene_figures(model: Model, world: World, count: int, steps: list[int]) -> d
     strokes = choose_strokes(scenes, "sparse", torch.Generator().manual_seed(STROKES_SEED))
     assert strokes is not None  # sparse ones never are
     kinds = np.array([seed % len(KINDS) for seed in seeds])
-    drawn = world.sample([KINDS[kind] for kind in kinds], model.frames, list(seeds), model.size[1])
+    drawn = world.sample([KINDS[kind] for kind in kinds], model.frames, list(seeds), model.size[1], world.objects)
     covered = picture_masks(drawn, *model.size).sum(1).numpy()  # (B, T, H, W)
     real = to_uint8(world.render(drawn, *model.size))
     figures: dict[str, Any] = {}

@@ -74,7 +74,8 @@ def make_pool(world: World, foundation: Foundation, seeds: range, size: Size, fr
     parts = []
     for start in range(0, len(seeds), RENDERED_AT_ONCE):
         some = list(seeds[start : start + RENDERED_AT_ONCE])
-        scenes = world.sample([KINDS[seed % len(KINDS)] for seed in some], frames, some, size[1]).to(device)
+        kinds = [KINDS[seed % len(KINDS)] for seed in some]
+        scenes = world.sample(kinds, frames, some, size[1], world.objects).to(device)
         video = world.render(scenes, *size)
         latents = foundation.encode_images(video.flatten(0, 1)).unflatten(0, video.shape[:2]).transpose(1, 2)
         points = grid.expand(len(some), -1, -1)

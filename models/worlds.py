@@ -21,11 +21,12 @@ from models.scenes import Kind
 class World:
     """Scenes of one kind; the functions are those of `models.scenes`, whose docstrings say what they take and give.
 
-    sample: (kinds, frames, seeds, height of the rendered frames in pixels) -> a batch of scenes.
+    sample: (kinds, frames, seeds, height of the rendered frames in pixels, things that move at most) -> a batch of
+        scenes.
     objects: things a scene has at most. album: the pictures, where scenes are made of pictures.
     """
 
-    sample: Callable[[list[Kind], int, list[int], int], Any]
+    sample: Callable[[list[Kind], int, list[int], int, int], Any]
     render: Callable[[Any, int, int], Tensor]
     true_tracks: Callable[[Any, Tensor, int, int], tuple[Tensor, Tensor]]
     moving_parts: Callable[[Any, Tensor, int, int], Tensor]
@@ -37,7 +38,7 @@ class World:
 def procedural_world() -> World:
     """Marbled grounds and two-tone shapes; needs no files."""
     return World(
-        lambda kinds, frames, seeds, height: procedural.sample_scenes(kinds, frames, seeds),
+        lambda kinds, frames, seeds, height, movers: procedural.sample_scenes(kinds, frames, seeds, movers),
         procedural.render,
         procedural.true_tracks,
         procedural.moving_parts,

@@ -109,7 +109,8 @@ def run(split: Split, params: Params) -> None:
     measured.pack(items)
     pairs = _shared_footage(listed, found)
     decides = deciding_contents(manifest["content"].dropna(), pairs)
-    subsets = {content: _subset(decisive, params.clips) for content, decisive in decides.items()}
+    given = {row.content: row.subset for row in listed if row.subset}
+    subsets = {content: given.get(content) or _subset(decisive, params.clips) for content, decisive in decides.items()}
     write_table(shared_file(split), _table_of_shared(pairs, listed, subsets), SHARED)
     write_table(folder / "clips.parquet", _table(listed, found, reasons | unwanted, rules, subsets), CLIPS)
 

@@ -12,13 +12,16 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from models import geometry
+from models.curation.subset import Subset, subset_of
 from models.disk import disk_fault
+from models.pictures.album import content_of_album
 from models.pixels import to_uint8
 from models.video import write
 from stages.data.arrays import write_tracks
@@ -26,7 +29,7 @@ from stages.data.items import content_hash, item_id, recipe, remove_leftovers, w
 from stages.data.paths import drawn_videos, fetched_folder, source_poses, true_tracks_folder, videos_folder
 from stages.data.shards import ShardedItems, read_item
 from stages.data.tables import MANIFEST, ContractError, read_manifest, write_table
-from stages.params import Params, Split, SyntheticParams
+from stages.params import ClipsParams, Params, Split, SyntheticParams
 from stages.run.code import code_of
 from stages.run.command import run_stage
 from stages.run.compute import map_items
@@ -36,6 +39,7 @@ from stages.sources.storage import RECORDS, File, LocalCopies, RemoteFile, Sourc
 
 if TYPE_CHECKING:
     from models import scenes
+    from models.worlds import World
 
 SEEDS_PER_SPLIT = 500_000  # video i of mixed takes seed collect.seed * 1_000_000 + i, camera 500_000 more
 TRUTH_GRID = 16
@@ -44,11 +48,15 @@ BY_CONTENT = "named by content"  # the recipe of files that are copied as they a
 
 @dataclass(frozen=True)
 class SceneJob:
-    """One synthetic video, where it and its true tracks are, and whether they have to be drawn."""
+    """One synthetic video, where it and its true tracks are, and whether they have to be drawn.
+
+    subset: whose pictures it shows, in the world of pictures; None in the procedural one.
+    """
 
     kind: "scenes.Kind"
     seed: int
     frames: int
+    subset: Subset | None
     settings: SyntheticParams
     video: Path
     truth: Path
@@ -157,8 +165,11 @@ def plan_scenes(split: Split, params: Params) -> tuple[str, list[SceneJob]]:
     """The recipe of synthetic videos, and what to draw.
 
     That is camera-only scenes for `camera`; for `mixed` moving objects, in a share of the videos under a moving camera.
+    In the world of pictures, each video shows pictures of one of the album's subsets. The shares of videos for test and
+    validation are those of `clips`, so no picture is on two sides.
 
     Raises:
+        AlbumError: there is no album of pictures.
         SourceError: more videos, or a higher collect.seed, than there are seeds.
     """
     from models import scenes
@@ -171,16 +182,19 @@ def plan_scenes(split: Split, params: Params) -> tuple[str, list[SceneJob]]:
             f"below {scenes.PRETRAIN_SEEDS // (2 * SEEDS_PER_SPLIT)}, or training would meet other stages' scenes"
         )
     first = seed * 2 * SEEDS_PER_SPLIT + (SEEDS_PER_SPLIT if split == "camera" else 0)
-    shaping = [settings.width, settings.height, settings.fps, settings.movers]
+    shaping: list[Any] = [settings.width, settings.height, settings.fps, settings.movers]
+    if settings.world == "pictures":
+        shaping.append(content_of_album(settings.pictures))
     made_by = recipe(code_of(draw_video), settings=shaping)
     low, high = settings.frames
     plan = []
     for index in range(count):
         kind, number = _kind(split, index, settings.moving_camera), first + index
         frames = int(np.random.default_rng([number, 1]).integers(low, high + 1))
-        name = item_id(made_by, kind, number, frames)
+        subset = _subset(number, params.clips) if settings.world == "pictures" else None
+        name = item_id(made_by, kind, number, frames, subset)
         paths = drawn_videos(split).path(name), true_tracks_folder(split).path(name)
-        plan.append(SceneJob(kind, number, frames, settings, *paths))
+        plan.append(SceneJob(kind, number, frames, subset, settings, *paths))
     return made_by, plan
 
 
@@ -191,23 +205,34 @@ def _kind(split: Split, index: int, moving_camera: float) -> "scenes.Kind":
     return "mixed" if int((index + 1) * moving_camera) > int(index * moving_camera) else "object"
 
 
+def _subset(number: int, shares: ClipsParams) -> Subset:
+    return subset_of(hashlib.sha256(str(number).encode()).hexdigest(), shares.held_out, shares.validation)
+
+
 def draw_video(item: SceneJob) -> dict[str, Any]:
     """Render a scene and its true tracks, unless they are there; return its row of the manifest."""
     import torch
 
-    from models import scenes
-
-    width, height = item.settings.width, item.settings.height
-    scene = scenes.sample_scenes([item.kind], item.frames, [item.seed], item.settings.movers)
+    settings = item.settings
+    width, height, world = settings.width, settings.height, _world(settings.pictures, item.subset)
+    scene = world.sample([item.kind], item.frames, [item.seed], height, settings.movers)
     if item.missing:
         points = torch.from_numpy(geometry.point_grid(width, height, TRUTH_GRID))
-        tracks, visibility = scenes.true_tracks(scene, points[None], width, height)
+        tracks, visibility = world.true_tracks(scene, points[None], width, height)
         write_tracks(item.truth, tracks[0].numpy(), visibility[0].numpy())
-        frames = to_uint8(scenes.render(scene, width, height)[0])
-        write_atomically(item.video, write.encode_mp4(frames, item.settings.fps), lasting=False)
+        frames = to_uint8(world.render(scene, width, height)[0])
+        write_atomically(item.video, write.encode_mp4(frames, settings.fps), lasting=False)
     content = hashlib.sha256(read_item(item.video)).hexdigest()
-    facts = {"file": str(item.video), "content": content, "truth": str(item.truth)}
-    return _row(f"{item.kind}-{item.seed}.mp4", caption=scenes.scene_captions(scene)[0], **facts)
+    facts = {"file": str(item.video), "content": content, "truth": str(item.truth), "subset": item.subset}
+    return _row(f"{item.kind}-{item.seed}.mp4", caption=world.captions(scene)[0], **facts)
+
+
+@cache
+def _world(pictures: str, subset: Subset | None) -> "World":
+    """The world of a subset's pictures; None: the procedural one."""
+    from models import worlds
+
+    return worlds.procedural_world() if subset is None else worlds.picture_world(pictures, subset)
 
 
 def take_file(job: TakeJob) -> Taken:
@@ -243,7 +268,7 @@ def _row_of(source: SourceVideo, taken: dict[File, Taken], poses: ShardedItems) 
 
 
 def _row(name: str, **facts: object) -> dict[str, Any]:
-    empty = {"caption": "", "start": None, "end": None, "truth": None, "poses": None, "reason": ""}
+    empty = {"caption": "", "start": None, "end": None, "truth": None, "poses": None, "subset": None, "reason": ""}
     return {"video": name, "file": None, "content": None} | empty | facts
 
 

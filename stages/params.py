@@ -75,6 +75,8 @@ class VideoParams(Section):
 
 
 class SyntheticParams(Section):
+    world: Literal["procedural", "pictures"]
+    pictures: str
     mixed: Count
     camera: Count
     moving_camera: Share

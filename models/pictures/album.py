@@ -7,6 +7,7 @@ Photographs and patterns are RGB, at most `GROUND_SIDE` pixels long. Cut-outs ar
 to what is not transparent, at most `CUTOUT_SIDE` pixels long.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -57,9 +58,7 @@ class Album:
             AlbumError: there is none in `folder`, or it has no photographs or no cut-outs in this split.
         """
         self.folder, self.split = Path(folder), split
-        if not (self.folder / MANIFEST_FILE).is_file():
-            raise AlbumError(f"{self.folder}: no {MANIFEST_FILE}; `python -m models.pictures.fetch` makes it")
-        rows = [Picture(**row) for row in pq.read_table(self.folder / MANIFEST_FILE).to_pylist()]
+        rows = [Picture(**row) for row in pq.read_table(_manifest(self.folder)).to_pylist()]
         mine = [row for row in rows if row.split == split]
         self.photographs = [row for row in mine if row.kind == "photograph"]
         self.patterns = [row for row in mine if row.kind == "pattern"]
@@ -78,6 +77,18 @@ class Album:
     def labels(self) -> list[str]:
         """Every label once, in alphabetical order."""
         return sorted({picture.label for picture in [*self.photographs, *self.patterns, *self.cutouts]})
+
+
+def content_of_album(folder: str | Path) -> str:
+    """SHA-256 of the album's manifest, which names the hash of every picture. Raises AlbumError: there is no album."""
+    return hashlib.sha256(_manifest(Path(folder)).read_bytes()).hexdigest()
+
+
+def _manifest(folder: Path) -> Path:
+    file = folder / MANIFEST_FILE
+    if not file.is_file():
+        raise AlbumError(f"{folder}: no {MANIFEST_FILE}; `python -m models.pictures.fetch` makes it")
+    return file
 
 
 def write_album(folder: Path, pictures: list[tuple[dict[str, Any], np.ndarray]]) -> None:

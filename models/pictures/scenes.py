@@ -54,7 +54,7 @@ class PictureScenes:
 
 
 def sample_picture_scenes(
-    album: Album, kinds: list[Kind], frames: int, seeds: list[int], height: int, movers: int = MAX_OBJECTS
+    album: Album, kinds: list[Kind], frames: int, seeds: list[int], height: int, movers: int
 ) -> PictureScenes:
     """Draw one scene per (kind, seed): `camera` moves the camera only, `object` things only, `mixed` both.
 

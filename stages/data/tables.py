@@ -52,6 +52,7 @@ MANIFEST = Table(
             _column("end", _FLOAT, null=True),
             _column("truth", _STRING, null=True),  # path of the true tracks of a synthetic video, in their shard
             _column("poses", _STRING, null=True),  # path of the camera's poses, in their shard, if the source has them
+            _column("subset", _STRING, null=True),  # train | validation | test; null: decided by the content
             _column("reason", _STRING),  # why there is no file
         ]
     ),
@@ -59,6 +60,7 @@ MANIFEST = Table(
         "video must be unique": lambda rows: rows["video"].duplicated(),
         "file and content go together": lambda rows: rows["file"].isna() != rows["content"].isna(),
         "a video without file needs a reason": lambda rows: rows["file"].isna() & (rows["reason"] == ""),
+        "subset is train, validation or test": lambda rows: ~rows["subset"].isin(SUBSETS) & rows["subset"].notna(),
     },
 )
 

@@ -24,7 +24,7 @@ from models.origins.pocket import (
 from models.origins.warp_start import start_as_warp
 from models.pictures.stills import random_stills
 from models.pretraining import make_pool
-from models.scenes import PRETRAIN_SEEDS
+from models.scenes import PRETRAIN_SEEDS, Kind
 from models.worlds import World
 from stages.params import Params
 
@@ -131,10 +131,9 @@ def _codec_images(params: Params, world: World) -> Tensor:
     else:
         size, scenes = STILLS_SIZE, count // 2
     seeds = list(range(SEED_OF_CODEC, SEED_OF_CODEC + scenes))
+    kind: Kind = "camera" if world.album is None else "mixed"
     images = [
-        world.render(world.sample(["camera" if world.album is None else "mixed"] * len(part), 3, part, size[1]), *size)[
-            :, 2
-        ]
+        world.render(world.sample([kind] * len(part), 3, part, size[1], world.objects), *size)[:, 2]
         for part in (seeds[i : i + RENDERED_AT_ONCE] for i in range(0, scenes, RENDERED_AT_ONCE))
     ]
     if world.album is not None:

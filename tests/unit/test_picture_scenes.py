@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 from models.pictures.album import Album, AlbumError, write_album
 from models.pictures.prepare import cutout, difference_hash, ground, split_of
 from models.pictures.scenes import (
+    MAX_OBJECTS,
     picture_captions,
     picture_masks,
     picture_parts,
@@ -61,7 +62,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scenes(folder):
-    return sample_picture_scenes(Album(folder, "train"), KINDS * 6, FRAMES, list(range(18)), HEIGHT)
+    return sample_picture_scenes(Album(folder, "train"), KINDS * 6, FRAMES, list(range(18)), HEIGHT, MAX_OBJECTS)
 
 
 def grid() -> torch.Tensor:
@@ -71,9 +72,13 @@ def grid() -> torch.Tensor:
 
 def test_the_same_seed_gives_the_same_frames_alone_or_in_a_batch(folder, scenes):
     album = Album(folder, "train")
-    alone = render_pictures(sample_picture_scenes(album, ["object"], FRAMES, [4], HEIGHT), WIDTH, HEIGHT)[0]
+    alone = render_pictures(sample_picture_scenes(album, ["object"], FRAMES, [4], HEIGHT, MAX_OBJECTS), WIDTH, HEIGHT)[
+        0
+    ]
     assert torch.equal(alone, render_pictures(scenes, WIDTH, HEIGHT)[4])
-    other = render_pictures(sample_picture_scenes(album, ["object"], FRAMES, [5], HEIGHT), WIDTH, HEIGHT)[0]
+    other = render_pictures(sample_picture_scenes(album, ["object"], FRAMES, [5], HEIGHT, MAX_OBJECTS), WIDTH, HEIGHT)[
+        0
+    ]
     assert not torch.equal(alone, other)
 
 
@@ -137,7 +142,7 @@ def test_without_an_album_the_message_names_the_command(tmp_path):
 
 def test_both_worlds_have_one_face(folder):
     for world in (procedural_world(), picture_world(folder, "train")):
-        scenes = world.sample(["mixed"], FRAMES, [3], HEIGHT)
+        scenes = world.sample(["mixed"], FRAMES, [3], HEIGHT, world.objects)
         assert world.render(scenes, WIDTH, HEIGHT).shape == (1, FRAMES, 3, HEIGHT, WIDTH)
         tracks, visible = world.true_tracks(scenes, grid()[:1], WIDTH, HEIGHT)
         assert tracks.shape[:2] == visible.shape[:2] == (1, FRAMES)

@@ -56,6 +56,8 @@ def test_every_stage_is_described_and_depends_on_its_own_section_only(stage):
     assert stage in definition(stage)["params"]
     with_tracker = {"tracks"} if stage in ("evaluate", "register", "track_quality") else set()
     shared = {"video", "sampler"} | with_tracker
+    if stage == "collect":
+        shared |= {"clips.held_out", "clips.validation"}  # they decide which side a drawn video shows pictures of
     assert set(definition(stage)["params"]) <= {stage, *shared}
 
 
@@ -98,16 +100,18 @@ def test_filters_that_the_paper_does_not_name_are_off_in_its_profile():
     assert clips.drop_share.camera == 0
 
 
-def test_both_profiles_state_the_same_keys():
-    pocket, paper = (yaml.safe_load((ROOT / f"profiles/{name}.yaml").read_text()) for name in ("pocket", "paper"))
+@pytest.mark.parametrize("other", ["paper", "pictures"])
+def test_all_profiles_state_the_same_keys(other):
+    pocket, others = (yaml.safe_load((ROOT / f"profiles/{name}.yaml").read_text()) for name in ("pocket", other))
 
-    assert list(pocket) == list(paper)
+    assert list(pocket) == list(others)
     assert {name: list(value) for name, value in pocket.items() if isinstance(value, dict)} == {
-        name: list(value) for name, value in paper.items() if isinstance(value, dict)
+        name: list(value) for name, value in others.items() if isinstance(value, dict)
     }
+    load_params(ROOT / f"profiles/{other}.yaml")
 
 
-@pytest.mark.parametrize("profile", ["pocket", "paper"])
+@pytest.mark.parametrize("profile", ["pocket", "pictures", "paper"])
 def test_every_knob_is_explained(profile):
     """A knob has its words on its line or on one right above it; a choice by split may have them on its first line."""
     silent, above, before = [], "", ""
