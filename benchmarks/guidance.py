@@ -11,7 +11,7 @@ import json
 import numpy as np
 import torch
 
-from models.estimators import SECOND_TRACKER, load_estimator
+from models.estimators import load_estimator, second_tracker
 from models.evaluation.experiment import Case, generate_cases, guided
 from models.evaluation.measure import measure
 from models.evaluation.objects import find_object
@@ -76,7 +76,7 @@ def main() -> None:
         ]
         for method in guided(settings.trajectory_guidance_scales)
     }
-    pair = TrackerPair(params.tracks.estimator, SECOND_TRACKER)
+    pair = TrackerPair(params.tracks.estimator, second_tracker(params.tracks.estimator))
     print(json.dumps(guidance_table(results, pair, settings.trajectory_guidance_scales, settings.seed), indent=2))
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from models.denoising.plain_sampler import sample_plainly
 from models.denoising.strokes import Strokes
-from models.estimators import SECOND_TRACKER, load_tracker_of_generated
+from models.estimators import load_tracker_of_generated, second_tracker
 from models.geometry import Size
 from models.metrics import errors_of_videos, following
 from models.networks.foundation import Foundation, embed_text
@@ -35,7 +35,7 @@ from models.worlds import World, picture_world
 
 SCENE_SEEDS = 5 * 10**12  # of the scenes; no training and no validation uses them
 NOISE_SEED, STROKES_SEED = 7, 11
-TRACKERS = ("lucas_kanade", SECOND_TRACKER)
+TRACKERS = ("lucas_kanade", second_tracker("lucas_kanade"))
 COVERED = 0.5  # coverage by things from which ground counts as hidden
 SEEN = 0.05  # coverage up to which ground counts as seen
 PIN = 0.5  # place of the single still stroke, in frame sizes

@@ -8,7 +8,7 @@ import json
 from functools import partial
 from typing import Any, NamedTuple
 
-from models.estimators import SECOND_TRACKER
+from models.estimators import second_tracker
 from models.evaluation.experiment import BOTH, PLAIN, START, Case, Method, batches, guided
 from models.evaluation.measure import Measured
 from models.evaluation.pictures import Shown, draw_report
@@ -149,7 +149,7 @@ def read_floors(jobs: list[FloorJob]) -> dict[str, list[Measured]]:
 
 def figures_of(results: dict[str, dict[str, list[Measured]]], params: Params) -> dict[str, Any]:
     """The figures that measured videos give."""
-    pair = TrackerPair(params.tracks.estimator, SECOND_TRACKER)
+    pair = TrackerPair(params.tracks.estimator, second_tracker(params.tracks.estimator))
     width, seed, scales = params.video.width, params.evaluate.seed, params.evaluate.trajectory_guidance_scales
     figures: dict[str, Any] = {key: error_table(results[key], pair, width, seed) for key in REAL_SPLIT}
     figures["trackers"] = pair._asdict() | {key: agreement(results[key], pair, seed) for key in REAL_SPLIT}

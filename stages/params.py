@@ -189,10 +189,11 @@ class TrackLimitsParams(Section):
 
 
 class TracksParams(Section):
-    estimator: Literal["cotracker", "lucas_kanade"]
+    estimator: Literal["cotracker", "lucas_kanade", "template"]
     grid: Annotated[int, Field(ge=2)]
     cotracker: CoTrackerParams
     round_trip: bool
+    hide_drifted: Positive | None
     limits: TrackLimitsParams
 
     def options(self) -> dict[str, Any]:

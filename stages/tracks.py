@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models import geometry
-from models.curation.track_facts import TrackFacts, TrackLimits, measure_tracks, why_unusable
+from models.curation.track_facts import TrackFacts, TrackLimits, hide_drifted, measure_tracks, misses, why_unusable
 from models.estimators import load_estimator
 from stages.data.arrays import write_tracks
 from stages.data.footage import read_clip
@@ -36,6 +36,7 @@ class TrackJob:
     options: dict[str, Any]
     grid: int
     round_trip: bool
+    hide_drifted: float | None
 
 
 def run(split: Split, params: Params) -> None:
@@ -49,7 +50,7 @@ def run(split: Split, params: Params) -> None:
     missing = folder.prepare(kept, made_by)
     before = _measured_before(tracks_file(split), made_by)
     measured = {clip_id: before[clip_id] for clip_id in set(kept) - set(missing) if clip_id in before}
-    how = settings.estimator, settings.options(), settings.grid, settings.round_trip
+    how = settings.estimator, settings.options(), settings.grid, settings.round_trip, settings.hide_drifted
     items = [
         TrackJob(clip_id, videos.path(clip_id), folder.path(clip_id), *how)
         for clip_id in kept
@@ -73,8 +74,11 @@ def track_clip(item: TrackJob) -> tuple[str, TrackFacts]:
     frames = read_clip(item.clip)
     height, width = frames.shape[1:3]
     tracks, visibility = track(frames, geometry.point_grid(width, height, item.grid))
+    missed = misses(frames, tracks, track) if item.round_trip and visibility[-1].any() else None
+    if missed is not None and item.hide_drifted is not None:
+        visibility = hide_drifted(visibility, missed, item.hide_drifted)
     write_tracks(item.output, tracks, visibility)
-    return item.clip_id, measure_tracks(frames, tracks, visibility, track if item.round_trip else None)
+    return item.clip_id, measure_tracks(tracks, visibility, height, missed)
 
 
 def _crashed(item: TrackJob) -> tuple[str, TrackFacts]:

@@ -44,21 +44,32 @@ class TrackLimits:
     max_own_motion: float | None
 
 
-def measure_tracks(
-    frames: np.ndarray, tracks: np.ndarray, visibility: np.ndarray, follow_back: PointTracker | None
-) -> TrackFacts:
-    """Measure the tracks (T, N, 2) in pixels, with visibility (T, N), of frames (T, H, W, 3) uint8.
+def misses(frames: np.ndarray, tracks: np.ndarray, follow: PointTracker) -> np.ndarray:
+    """How far each point (N,) of tracks (T, N, 2) misses its start when it is followed back from the last frame.
+
+    In shares of the height of the frames (T, H, W, 3) uint8.
+    """
+    back, _ = follow(frames[::-1], tracks[-1])
+    return np.linalg.norm(back[-1] - tracks[0], axis=-1) / frames.shape[1]
+
+
+def hide_drifted(visibility: np.ndarray, missed: np.ndarray, most: float) -> np.ndarray:
+    """Visibility (T, N) in which points seen at the end that miss their start by more are hidden from frame 1 on."""
+    shown = visibility.copy()
+    shown[1:, visibility[-1] & (missed > most)] = False
+    return shown
+
+
+def measure_tracks(tracks: np.ndarray, visibility: np.ndarray, height: int, missed: np.ndarray | None) -> TrackFacts:
+    """Measure the tracks (T, N, 2) in pixels, with visibility (T, N), of frames of this height.
 
     Args:
-        follow_back: the tracker that is to follow the points back; None leaves `round_trip` unmeasured.
+        missed: (N,) see `misses`; None leaves `round_trip` unmeasured.
     """
-    height = frames.shape[1]
-    first, middle, last = (float(visibility[t].mean()) for t in (0, len(frames) // 2, -1))
+    first, middle, last = (float(visibility[t].mean()) for t in (0, len(tracks) // 2, -1))
     round_trip = None
-    if follow_back is not None and visibility[-1].any():
-        back, _ = follow_back(frames[::-1], tracks[-1])
-        apart = np.linalg.norm(back[-1] - tracks[0], axis=-1)[visibility[-1]]
-        round_trip = float(np.median(apart)) / height
+    if missed is not None and visibility[-1].any():
+        round_trip = float(np.median(missed[visibility[-1]]))
     return TrackFacts(first, middle, last, round_trip, _own_motion(tracks, visibility, height))
 
 

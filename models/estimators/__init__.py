@@ -36,7 +36,6 @@ _MODULES: dict[Kind, dict[str, str]] = {
 
 
 NEURAL = {"raft", "cotracker", "blip2", "qwen_vl"}  # estimators that want a GPU
-SECOND_TRACKER = "template"  # measures beside the first one, by another method
 _OF_GENERATED = {"lucas_kanade": "lucas_kanade_lenient"}
 
 
@@ -112,6 +111,16 @@ def estimator_module_name(kind: Kind, name: str) -> str:
     if name not in _MODULES[kind]:
         raise ValueError(f"{kind}: unknown estimator {name!r}; choose one of {', '.join(_MODULES[kind])}")
     return f"{__name__}.{_MODULES[kind][name]}"
+
+
+def second_tracker(first: str) -> str:
+    """The name of the point tracker that measures beside the first one, by another method."""
+    return "lucas_kanade_lenient" if first == "template" else "template"
+
+
+def load_second_tracker(first: str) -> PointTracker:
+    """The point tracker that measures beside the first one."""
+    return load_estimator("tracks", second_tracker(first))
 
 
 def load_tracker_of_generated(name: str, **options: Any) -> PointTracker:

@@ -62,10 +62,10 @@ def _import_official(options: argparse.Namespace) -> None:
 def _score(options: argparse.Namespace) -> None:
     """Measure folders of videos, by any method."""
     from models.comparison.score import score_videos, scores_as_text
-    from models.estimators import SECOND_TRACKER, load_tracker_of_generated
+    from models.estimators import load_tracker_of_generated, second_tracker
     from models.evaluation.tables import TrackerPair
 
-    pair = TrackerPair(options.tracker, SECOND_TRACKER)
+    pair = TrackerPair(options.tracker, second_tracker(options.tracker))
     trackers = {name: load_tracker_of_generated(name) for name in pair}
     figures = score_videos(options.videos, options.trajectories, options.mode, pair, trackers, canvas=options.canvas)
     options.output.parent.mkdir(parents=True, exist_ok=True)

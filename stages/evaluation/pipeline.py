@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from models.estimators import SECOND_TRACKER, PointTracker, load_estimator, load_tracker_of_generated
+from models.estimators import PointTracker, load_second_tracker, load_tracker_of_generated, second_tracker
 from models.lora.sets import load_lora
 from models.networks.foundation import Foundation
 from models.networks.networks import MotionControlNet
@@ -51,7 +51,4 @@ def start_pipeline(pipe: ImageConductorPipeline, folder: str) -> ImageConductorP
 
 def load_trackers(name: str, options: Mapping[str, Any]) -> dict[str, PointTracker]:
     """The curation's tracker `name` in its lenient form for generated videos, and a second one of another method."""
-    return {
-        name: load_tracker_of_generated(name, **options),
-        SECOND_TRACKER: load_estimator("tracks", SECOND_TRACKER),
-    }
+    return {name: load_tracker_of_generated(name, **options), second_tracker(name): load_second_tracker(name)}

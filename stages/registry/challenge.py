@@ -10,7 +10,7 @@ import torch
 
 from models.drawing import draw_tracks, side_by_side
 from models.errors import UserError
-from models.estimators import SECOND_TRACKER, PointTracker
+from models.estimators import PointTracker, second_tracker
 from models.evaluation.challenge import PairedValues, challenge_values, judge_challenge
 from models.evaluation.experiment import Case, Method, generate_cases
 from models.evaluation.measure import Measured, measure
@@ -91,7 +91,7 @@ def challenge(champion: Path, challenger: Path, params: Params, pictures: Path) 
     """
     cases, texts = challenge_cases(params), captions_of_tests()
     trackers = load_trackers(params.tracks.estimator, params.tracks.options())
-    pair = TrackerPair(params.tracks.estimator, SECOND_TRACKER)
+    pair = TrackerPair(params.tracks.estimator, second_tracker(params.tracks.estimator))
     values: dict[str, dict[str, PairedValues]] = {}
     shown: dict[str, Videos] = {}
     for name, folder in (("champion", champion), ("challenger", challenger)):

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from models.estimators import KINDS, estimator_module_name
+from models.estimators import KINDS, estimator_module_name, second_tracker
 from stages.params import Params
 
 SHAPES_NOTHING = {
@@ -22,7 +22,8 @@ SHAPES_NOTHING = {
     "models.disk": "words errors of disks",
     "models.torchvision_ops": "makes an import possible",
 }
-LOADERS = {"load_estimator", "estimator_module", "load_tracker_of_generated"}  # called with the name of an estimator
+TRACKER_LOADERS = {"load_tracker_of_generated", "load_second_tracker"}
+LOADERS = {"load_estimator", "estimator_module"} | TRACKER_LOADERS  # called with the name of an estimator
 ALL = "*"  # a module as a whole
 
 
@@ -156,10 +157,12 @@ def _estimators(node: ast.stmt, module: str, params: Params | None) -> Iterator[
         if not isinstance(call, ast.Call) or name not in LOADERS:
             continue
         texts = [_text(argument, module) for argument in call.args]
-        kind = "tracks" if name == "load_tracker_of_generated" else texts.pop(0)
+        kind = "tracks" if name in TRACKER_LOADERS else texts.pop(0)
         chosen = texts[0] if texts else None
         if chosen is None and params is not None and kind in KINDS:
             chosen = params.estimator(kind)
+        if chosen is not None and name == "load_second_tracker":
+            chosen = second_tracker(chosen)
         if kind in KINDS and chosen not in (None, "none"):
             yield Definition(estimator_module_name(kind, chosen), ALL)
 

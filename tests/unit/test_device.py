@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 from torchvision.models.optical_flow import raft_small
 
-from models.estimators import SECOND_TRACKER, load_estimator
+from models.estimators import load_estimator, second_tracker
 from models.evaluation.objects import MovingObject
 from models.networks.networks import ImageControlNet, MotionControlNet, MotionUNet
 from models.serving import cli
@@ -111,7 +111,11 @@ def workspace(tmp_path_factory):
         patch.setattr(cases, "find_object", lambda *given: MovingObject(TRACKS[0, 0], TRACKS[0], TRACKS[0]))
         for name, names in two.items():
             patch.setattr(cases, name, lambda names=names: names)
-        patch.setattr(jobs, "load_trackers", lambda name, options: dict.fromkeys((name, SECOND_TRACKER), stand_still))
+        patch.setattr(
+            jobs,
+            "load_trackers",
+            lambda name, options: dict.fromkeys((name, second_tracker("lucas_kanade")), stand_still),
+        )
         for drawing in ("draw_report", "write_evaluation_report"):
             patch.setattr(evaluate, drawing, lambda *given: None)
         tiny.pipeline().foundation.save(FOUNDATION)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.estimators import SECOND_TRACKER, load_estimator
+from models.estimators import load_estimator, second_tracker
 from models.evaluation.objects import MovingObject
 from models.networks.foundation import SUBFOLDERS
 from stages import evaluate
@@ -73,7 +73,7 @@ def params(weights, tmp_path, monkeypatch) -> Params:
     monkeypatch.setattr(cases, "camera_names", lambda: ["pan_left"])
     monkeypatch.setattr(cases, "object_names", lambda: ["line_right"])
     track = load_estimator("tracks", "lucas_kanade")
-    monkeypatch.setattr(jobs, "load_trackers", lambda name, options: {name: track, SECOND_TRACKER: track})
+    monkeypatch.setattr(jobs, "load_trackers", lambda name, options: {name: track, second_tracker(name): track})
     monkeypatch.setattr(jobs, "code_of", lambda function, params: {"code": "the same"})
     whole = load_params(ROOT / "params.yaml")
     changes: dict = {

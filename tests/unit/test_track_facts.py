@@ -7,7 +7,7 @@ import pytest
 from models.curation.clip import ClipSettings, curate_clip
 from models.curation.quality import Bars
 from models.curation.side_fill import find_side_fill
-from models.curation.track_facts import TrackFacts, TrackLimits, measure_tracks, why_unusable
+from models.curation.track_facts import TrackFacts, TrackLimits, hide_drifted, measure_tracks, misses, why_unusable
 from models.estimators import load_estimator
 from models.geometry import point_grid
 from models.pixels import to_uint8
@@ -22,7 +22,8 @@ POCKET = load_params(ROOT / "profiles/pocket.yaml").tracks.limits.model_dump(exc
 
 def judged(frames):
     follow, (height, width) = load_estimator("tracks", "lucas_kanade"), frames.shape[1:3]
-    return measure_tracks(frames, *follow(frames, point_grid(width, height, 16)), follow)
+    tracks, visibility = follow(frames, point_grid(width, height, 16))
+    return measure_tracks(tracks, visibility, height, misses(frames, tracks, follow))
 
 
 def scene(kind, seed):
@@ -49,11 +50,10 @@ def test_what_moves_on_its_own_is_counted():
     tracks += np.arange(5)[:, None, None] * np.array([1.5, 0.5], np.float32)
     tracks[:, :32] += np.arange(5)[:, None, None] * np.array([0, 1.5], np.float32)
     visibility = np.ones(tracks.shape[:2], bool)
-    frames = np.zeros((5, 64, 96, 3), np.uint8)
-    facts = measure_tracks(frames, tracks, visibility, None)
+    facts = measure_tracks(tracks, visibility, 64, None)
     assert facts == TrackFacts(1.0, 1.0, 1.0, None, 32 / 256)
     visibility[2:] = False
-    lost = measure_tracks(frames, tracks, visibility, lambda frames, points: pytest.fail("nothing to follow"))
+    lost = measure_tracks(tracks, visibility, 64, np.zeros(256))
     assert (lost.seen_middle, lost.seen_last, lost.round_trip) == (0.0, 0.0, None)
 
 
@@ -62,7 +62,11 @@ def test_points_that_do_not_lead_back_have_drifted():
     visibility = np.ones(tracks.shape[:2], bool)
     frames = np.zeros((5, 64, 96, 3), np.uint8)
     back = lambda frames, points: (np.stack([points] * 4 + [points + 3.2]), visibility)  # noqa: E731
-    assert measure_tracks(frames, tracks, visibility, back).round_trip == pytest.approx(3.2 * 2**0.5 / 64)
+    missed = misses(frames, tracks, back)
+    assert measure_tracks(tracks, visibility, 64, missed).round_trip == pytest.approx(3.2 * 2**0.5 / 64)
+    assert hide_drifted(visibility, missed, 0.1).all()
+    hidden = hide_drifted(visibility, missed, 0.05)
+    assert hidden[0].all() and not hidden[1:].any()
 
 
 @pytest.mark.parametrize(
