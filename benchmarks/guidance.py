@@ -44,7 +44,11 @@ def fresh_scenes(count: int, foundation: Foundation, params: Params) -> list[Obj
             latents = foundation.encode_images(rendered[0, :1])[0]
             text = embed_text(foundation.tokenizer, foundation.text_encoder, scene_captions(drawn))[0]
             no_stroke = np.zeros((0, 0, 2), np.float32)
-            scene = ObjectScene(Case(str(seed), "", video[0], latents, text, no_stroke, 100 * len(scenes)), found)
+            scene = ObjectScene(
+                Case(str(seed), "", video[0], latents, text, no_stroke, 100 * len(scenes)),
+                found,
+                scene_captions(drawn)[0],
+            )
             scenes += [scene] if _on_one_object(scene, drawn, params) else []
         seed += 1
     return scenes

@@ -107,10 +107,10 @@ def run(split: Split, params: Params) -> None:
     videos.pack(made)
     posed.pack(made)
     measured.pack(items)
-    pairs = _shared_footage(listed, found)
-    decides = deciding_contents(manifest["content"].dropna(), pairs)
-    given = {row.content: row.subset for row in listed if row.subset}
-    subsets = {content: given.get(content) or _subset(decisive, params.clips) for content, decisive in decides.items()}
+    given = {row.content: row.subset for row in listed if row.content}
+    pairs = [pair for pair in _shared_footage(listed, found) if given[pair.video] == given[pair.other]]
+    decides = deciding_contents(given, pairs)
+    subsets = {content: given[content] or _subset(decisive, params.clips) for content, decisive in decides.items()}
     write_table(shared_file(split), _table_of_shared(pairs, listed, subsets), SHARED)
     write_table(folder / "clips.parquet", _table(listed, found, reasons | unwanted, rules, subsets), CLIPS)
 

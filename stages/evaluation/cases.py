@@ -1,6 +1,7 @@
 """The evaluation's cases: test pictures with the twenty trajectories, and test clips with their own tracks.
 
-Every picture and clip is of the subset `test`: training and the choice of weights never see it.
+Every picture and clip is of the subset `test`: training and the choice of weights never see it. Where synthetic videos
+are made of pictures, object scenes are drawn anew from the album's test pictures, so that their masks are known.
 """
 
 from collections.abc import Iterator
@@ -9,27 +10,35 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from models.evaluation.experiment import Case, common_shift
 from models.evaluation.objects import CLEARANCE, MovingObject, clear_background, find_object, staying
 from models.evaluation.standard_trajectories import camera_names, camera_tracks, object_names, object_track
+from models.networks.foundation import Encoders
+from models.pictures.objects import scenes_with_object
+from models.scenes import PRETRAIN_SEEDS
+from models.worlds import picture_world
 from stages.data.arrays import read_draws, read_latents, read_tracks
 from stages.data.curated import CuratedClip, curated_clips
 from stages.data.footage import read_clip
-from stages.data.paths import latents_folder
+from stages.data.paths import FOUNDATION, latents_folder
 from stages.data.tables import ContractError
 from stages.params import Params, Split
 
 MANY_STROKES = 8
 FEWEST_OF_MANY = 3
+TEST_SEEDS, SEEDS_APART = 3 * PRETRAIN_SEEDS, 100_000  # of drawn scenes; each evaluate.seed has its own
+NO_STROKE = np.zeros((0, 0, 2), np.float32)
 BACKGROUND_POINTS, BODY_POINTS = 12, 6  # points that are followed, at most; more did not change a median
 
 
 class ObjectScene(NamedTuple):
-    """A test clip's first frame as a case without strokes, and the object it shows."""
+    """A test picture as a case without strokes, the object it shows, and its caption."""
 
     case: Case
     found: MovingObject
+    caption: str
 
 
 def camera_cases(params: Params) -> list[Case]:
@@ -42,16 +51,40 @@ def camera_cases(params: Params) -> list[Case]:
 
 
 def object_scenes(params: Params) -> list[ObjectScene]:
-    """The first test clips of the mixed split that show a moving object. Raises ContractError if none does."""
+    """Test pictures that show an object: scenes of the album, else first frames of the mixed split's test clips.
+
+    Raises:
+        ContractError: no test clip shows a moving object.
+        AlbumError: scenes are made of pictures, and there is no album.
+    """
+    collect = params.collect
+    if collect.source_of("mixed") == "synthetic" and collect.synthetic.world == "pictures":
+        return _drawn_scenes(params)
     scenes: list[ObjectScene] = []
     for clip in tested_clips("mixed"):
         if len(scenes) == params.evaluate.images:
             break
         found = find_object(*read_tracks(clip.tracks), params.tracks.grid, params.video.height)
         if found is not None:
-            scenes.append(ObjectScene(replace(_picture(clip, "mixed"), number=100 * len(scenes)), found))
+            scenes.append(ObjectScene(replace(_picture(clip, "mixed"), number=100 * len(scenes)), found, clip.caption))
     if not scenes:
         raise ContractError("data/tracks/mixed: no test clip has an object that moves against the camera")
+    return scenes
+
+
+@torch.no_grad()
+def _drawn_scenes(params: Params) -> list[ObjectScene]:
+    """Scenes of the album's test pictures, encoded by the foundation."""
+    size, settings = (params.video.width, params.video.height), params.evaluate
+    world = picture_world(params.collect.synthetic.pictures, "test")
+    first_seed = TEST_SEEDS + SEEDS_APART * settings.seed
+    encoders = Encoders.load(FOUNDATION)
+    scenes = []
+    for number, scene in enumerate(scenes_with_object(world, settings.images, first_seed, size, params.tracks.grid)):
+        latents = encoders.encode_images(torch.from_numpy(scene.picture).movedim(-1, 0)[None] / 255)[0].half()
+        text = encoders.encode_text([scene.caption])[0].half()
+        case = Case(f"scene-{scene.seed}", "", scene.picture, latents, text, NO_STROKE, 100 * number)
+        scenes.append(ObjectScene(case, scene.found, scene.caption))
     return scenes
 
 
@@ -171,7 +204,7 @@ def _picture(clip: CuratedClip, split: Split) -> Case:
     latents, text = read_latents(latents_folder(split).path(clip.clip_id))
     frame = read_clip(clip.video)[0]
     # copies: a view would keep all frames of the clip in memory for as long as the case lives
-    return Case(clip.clip_id, "", frame.copy(), latents[0].clone(), text, np.zeros((0, 0, 2), np.float32), 0)
+    return Case(clip.clip_id, "", frame.copy(), latents[0].clone(), text, NO_STROKE, 0)
 
 
 def _thinned(points: np.ndarray, count: int) -> np.ndarray:

@@ -20,9 +20,9 @@ from models.networks.foundation import Foundation
 from models.sampling.pipeline import ImageConductorPipeline
 from models.serving.load import load_model, place
 from models.video.write import encode_gif
-from stages.evaluation.cases import camera_cases, object_cases, object_scenes, scene_cases, tested_clips
+from stages.evaluation.cases import ObjectScene, camera_cases, object_cases, object_scenes, scene_cases, tested_clips
 from stages.evaluation.pipeline import load_trackers
-from stages.params import Params, Split
+from stages.params import Params
 from stages.registry.versions import IDENTITY, Versions, identity
 from stages.run.mlflow_store import short_cause
 
@@ -89,7 +89,8 @@ def challenge(champion: Path, challenger: Path, params: Params, pictures: Path) 
     Raises:
         NotComparable: the champion's videos have another size or length.
     """
-    cases, texts = challenge_cases(params), captions_of_tests()
+    scenes = object_scenes(params)
+    cases, texts = challenge_cases(scenes, params), captions_of_tests(scenes)
     trackers = load_trackers(params.tracks.estimator, params.tracks.options())
     pair = TrackerPair(params.tracks.estimator, second_tracker(params.tracks.estimator))
     values: dict[str, dict[str, PairedValues]] = {}
@@ -107,9 +108,8 @@ def challenge(champion: Path, challenger: Path, params: Params, pictures: Path) 
     return verdict | {"values": by_model | {"minimum_gain": minimum_gain, "seed": seed}}
 
 
-def challenge_cases(params: Params) -> dict[str, list[Case]]:
+def challenge_cases(scenes: list[ObjectScene], params: Params) -> dict[str, list[Case]]:
     """The evaluation's cases of both modes, by set."""
-    scenes = object_scenes(params)
     return {
         "cam_mc": camera_cases(params),
         "obj_mc": object_cases(scenes, params),
@@ -117,10 +117,10 @@ def challenge_cases(params: Params) -> dict[str, list[Case]]:
     }
 
 
-def captions_of_tests() -> dict[str, str]:
-    """The caption of each test clip, by clip id."""
-    splits: tuple[Split, ...] = ("camera", "mixed")
-    return {clip.clip_id: clip.caption for split in splits for clip in tested_clips(split)}
+def captions_of_tests(scenes: list[ObjectScene]) -> dict[str, str]:
+    """The caption of each picture of the cases: of first frames of the camera split's test clips, and of scenes."""
+    of_clips = {clip.clip_id: clip.caption for clip in tested_clips("camera")}
+    return of_clips | {scene.case.picture: scene.caption for scene in scenes}
 
 
 def require_size(pipeline: ImageConductorPipeline, params: Params) -> None:

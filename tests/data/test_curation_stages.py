@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from models.curation.subset import SUBSETS, subset_of
+from models.pictures.album import AlbumError, write_album
 from models.video.read import read_video
 from stages import captions, clips, collect, sparse_flows, tracks
 from stages.data.arrays import read_draws, read_tracks
@@ -93,6 +94,39 @@ def test_synthetic_videos_become_curated_clips():
         for row in read_manifest(split).itertuples():
             with as_file(Path(row.file), Path()) as video:
                 assert read_tracks(Path(row.truth)).tracks.shape[:2] == (len(read_video(video)[0]), 256)
+
+
+def write_small_album(folder):
+    """An album in which the pictures of each subset have one colour channel of their own."""
+    rows, rng = [], np.random.default_rng(0)
+    for channel, subset in enumerate(SUBSETS):
+        for kind, size in (("photograph", (300, 450, 3)), ("cutout", (60, 60, 4))):
+            pixels = np.zeros(size, np.uint8)
+            pixels[..., channel] = rng.integers(90, 255, size[:2])
+            pixels[..., 3:] = 255
+            number = f"{len(rows):064x}"
+            row = {"sha256": number, "package": "here", "file": number, "licence": "none", "kind": kind}
+            rows.append((row | {"label": f"a {subset} {kind}", "split": subset}, pixels))
+    write_album(folder, rows)
+
+
+def test_a_video_made_of_pictures_is_on_the_side_of_its_pictures():
+    write_small_album(Path("album"))
+    params = make_params(source="synthetic", clips__held_out=0.4, clips__validation=0.3, clips__near_duplicates=None)
+    small = {"world": "pictures", "pictures": "album", "mixed": 12, "width": 48, "height": 32, "frames": (18, 18)}
+    synthetic = params.collect.synthetic.model_copy(update=small)
+    params = params.model_copy(update={"collect": params.collect.model_copy(update={"synthetic": synthetic})})
+    run(params, stages=(collect, clips))
+    rows = read_clips("mixed").set_index("video")
+    assert set(rows["subset"]) == set(SUBSETS)
+    for row in read_manifest("mixed").itertuples():
+        with as_file(Path(row.file), Path()) as video:
+            shown = SUBSETS[int(read_video(video)[0].mean((0, 1, 2)).argmax())]
+        assert rows.loc[row.video, "subset"] == row.subset == shown and f"a {shown} photograph" in row.caption
+    assert (read_shared("mixed")["subset"].notna()).all()
+    shutil.rmtree("album")
+    with pytest.raises(AlbumError, match=r"^album: no manifest.parquet; `python -m models\.pictures\.fetch` makes it$"):
+        collect.run("mixed", params)
 
 
 def test_every_mode_and_every_run_gives_the_same_bytes(tmp_path, monkeypatch):

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from models.evaluation.experiment import Case, Method, generate_cases
+from models.evaluation.objects import MovingObject
+from models.pictures.objects import Scene
 from models.precision import frozen_dtype
 from stages.data.curated import CuratedClip
 from stages.data.tables import ContractError
@@ -76,6 +78,21 @@ def test_scenes_are_looked_for_only_until_there_are_enough(world, monkeypatch):
 
     monkeypatch.setattr(cases, "find_object", find)
     assert len(cases.object_scenes(PARAMS)) == len(looked) == PARAMS.evaluate.images
+
+
+def test_scenes_of_pictures_come_from_the_test_pictures_of_the_album(monkeypatch):
+    synthetic = PARAMS.collect.synthetic.model_copy(update={"world": "pictures", "pictures": "album"})
+    params = PARAMS.model_copy(update={"collect": PARAMS.collect.model_copy(update={"synthetic": synthetic})})
+    opened, foundation = [], tiny.pipeline().foundation
+    points = np.array([[4, 4], [5, 5]], np.float32)
+    drawn = Scene(7, np.zeros((16, 24, 3), np.uint8), "a ball", MovingObject(points[0], points, points))
+    monkeypatch.setattr(cases, "picture_world", lambda *album: opened.append(album))
+    monkeypatch.setattr(cases, "scenes_with_object", lambda world, count, *rest: [drawn] * count)
+    monkeypatch.setattr(cases.Encoders, "load", lambda folder: foundation)
+    scenes = cases.object_scenes(params)
+    assert opened == [("album", "test")] and len(scenes) == params.evaluate.images
+    assert (scenes[1].case.picture, scenes[1].case.number, scenes[1].caption) == ("scene-7", 100, "a ball")
+    assert scenes[0].case.first_latents.shape == (tiny.CHANNELS, 4, 6)
 
 
 def test_the_real_clips_of_a_distance_are_others_than_those_animated(world):

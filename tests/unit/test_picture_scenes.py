@@ -6,6 +6,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from models.pictures.album import Album, AlbumError, write_album
+from models.pictures.objects import largest_thing, scenes_with_object
 from models.pictures.prepare import cutout, difference_hash, ground, split_of
 from models.pictures.scenes import (
     MAX_OBJECTS,
@@ -17,6 +18,7 @@ from models.pictures.scenes import (
     sample_picture_scenes,
 )
 from models.pictures.stills import random_stills, whole_stills
+from models.pixels import to_uint8
 from models.worlds import picture_world, procedural_world
 
 WIDTH, HEIGHT, FRAMES = 72, 48, 6
@@ -133,6 +135,29 @@ def test_splits_share_no_picture(folder):
     assert not {p.sha256 for p in train.photographs} & {p.sha256 for p in test.photographs}
     with pytest.raises(AlbumError, match="validation has 0 photographs"):
         Album(folder, "validation")
+
+
+def test_a_scene_with_an_object_has_strokes_inside_one_thing_and_background_outside_all(folder):
+    world, size = picture_world(folder, "train"), (WIDTH, HEIGHT)
+    found = scenes_with_object(world, 4, 100, size, 16)
+    assert [scene.seed for scene in found] == [s.seed for s in scenes_with_object(world, 4, 100, size, 16)]
+    for scene in found:
+        drawn = world.sample(["object"], 2, [scene.seed], HEIGHT, world.objects)
+        masks = picture_masks(drawn, *size)[0, :, 0].numpy()
+        assert np.array_equal(scene.picture, to_uint8(render_pictures(drawn, *size)[0])[0])
+        x, y = scene.found.body.astype(int).T
+        assert (masks[:, y, x].min(1) > 0.5).sum() == 1 and np.array_equal(scene.found.start, scene.found.body[0])
+        x, y = scene.found.background.round().astype(int).T
+        assert masks[:, y, x].max() < 0.5 and len(x) > 3
+
+
+def test_a_thing_without_a_middle_and_ground_that_is_hidden_make_no_case():
+    masks = np.zeros((2, HEIGHT, WIDTH), np.float32)
+    masks[0, 10:12, 5:60] = 1
+    assert largest_thing(masks, 16) is None
+    assert largest_thing(np.ones_like(masks[:1]), 16) is None
+    masks[1, 15:35, 10:40] = 1
+    assert largest_thing(masks, 16) is not None
 
 
 def test_without_an_album_the_message_names_the_command(tmp_path):

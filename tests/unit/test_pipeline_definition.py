@@ -56,6 +56,8 @@ def test_every_stage_is_described_and_depends_on_its_own_section_only(stage):
     assert stage in definition(stage)["params"]
     with_tracker = {"tracks"} if stage in ("evaluate", "register", "track_quality") else set()
     shared = {"video", "sampler"} | with_tracker
+    if stage in ("evaluate", "register"):
+        shared |= {"collect.source", "collect.synthetic.world", "collect.synthetic.pictures"}  # of object scenes
     if stage == "collect":
         shared |= {"clips.held_out", "clips.validation"}  # they decide which side a drawn video shows pictures of
     assert set(definition(stage)["params"]) <= {stage, *shared}

@@ -245,8 +245,9 @@ def test_a_model_that_is_compared_with_itself_is_neither_better_nor_worse(params
         "obj_mc": [made_up_case(1, background=rest)],
         "scenes": [made_up_case(2, background=rest, body=np.array([[8.0, 8.0]], np.float32))],
     }
-    monkeypatch.setattr(registry_challenge, "challenge_cases", lambda params: cases)
-    monkeypatch.setattr(registry_challenge, "captions_of_tests", lambda: {"picture": "a ball"})
+    monkeypatch.setattr(registry_challenge, "challenge_cases", lambda scenes, params: cases)
+    monkeypatch.setattr(registry_challenge, "captions_of_tests", lambda scenes: {"picture": "a ball"})
+    monkeypatch.setattr(registry_challenge, "object_scenes", lambda params: [])
     register.assemble(register.MODEL, params)
     judged = registry_challenge.challenge(register.MODEL, register.MODEL, params, tmp_path)
 
