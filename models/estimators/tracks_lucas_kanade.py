@@ -24,7 +24,8 @@ FOLLOWED_HEIGHT = 128  # Lucas-Kanade sees larger frames at a half, a third, ...
 MIN_SUPPORT = 8  # points that a camera motion must be fitted to
 # Lengths are in pixels of a frame 64 high and grow with the frame.
 MIN_EIGENVALUE = 1e-4  # of the gradients in a window, in OpenCV's measure; falls with the square of the unit
-WINDOW = 4  # Lucas-Kanade compares so far to each side of a point
+WINDOW = 4  # Lucas-Kanade compares so far to each side of a point; an even width is faster and more exact
+LEAST_WINDOW = 9  # pixels; width of the window, at least: narrower ones are less exact in frames 64 high
 NEAR = 0.5  # a point's own texture is looked for so far to each side; frames 64 high are too coarse to have any
 TEXTURED = 1e-3  # smallest eigenvalue of the gradients there, for grey values in 0..1, in OpenCV's measure
 FIT_TOLERANCE = 0.3
@@ -32,6 +33,7 @@ MAX_ROUND_TRIP = 0.5  # between a point and its way forward and back
 ANCHOR = 0.6  # share of frame 0, beside the previous frame, in the comparison of surroundings
 MOST_UNLIKE = 80.0  # difference that a single place beside the point counts at most; in grey levels over all channels
 
+_SUM = np.ones((1, 3), np.float32)  # over colours
 _LUCAS_KANADE: dict[str, Any] = {
     "maxLevel": 3,
     "criteria": (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.01),
@@ -73,76 +75,82 @@ class LucasKanade:
         if len(start) < SUPPORT_GRID**2:
             start = np.concatenate([start, point_grid(width, height, SUPPORT_GRID)])
         frames = np.ascontiguousarray(frames)
-        origin = Surroundings.of(frames[0], start)
         small = [_shrunk(frame) for frame in frames]
         scale = np.array([width / small[0].shape[1], height / small[0].shape[0]], np.float32)
+        offsets = _offsets(frames[0])
+        origin = recent = Surroundings.of(_colours(frames[0], start, offsets), offsets)
         tracks, visibility = [start], [inside_frame(start, width, height)]
         for t in range(1, len(frames)):
             previous, seen = tracks[-1], visibility[-1]
             followed, trusted = _follow(small[t - 1], small[t], previous, scale)
+            looks = _colours(frames[t], followed, offsets)
             if self.lenient:
                 refound, sure = _follow(small[0], small[t], start, scale, guess=followed)
-                unlike = [origin.difference(frames[t], places) for places in (refound, followed)]
-                sure &= ~trusted | (unlike[0] <= unlike[1])
+                looks_refound = _colours(frames[t], refound, offsets)
+                sure &= ~trusted | (origin.difference(looks_refound) <= origin.difference(looks))
                 followed, trusted = np.where(sure[:, None], refound, followed), trusted | sure
+                looks = np.where(sure[:, None, None], looks_refound, looks)
             textured = _textured(small[t - 1], previous, scale)
             ratio, margin, lost = (
                 np.where(textured, getattr(LENIENT, name), getattr(self.doubt, name))
                 for name in ("ratio", "margin", "lost")
             )
             by_camera = _camera_motion(start, followed, trusted & seen, FIT_TOLERANCE * _unit(frames[0]))
-            places = followed
+            places, change = followed, origin.difference(looks)
             if by_camera is not None:
-                recent = Surroundings.of(frames[t - 1], previous)
-                unlike_camera, unlike_followed = (
-                    ANCHOR * origin.difference(frames[t], candidate)
-                    + (1 - ANCHOR) * recent.difference(frames[t], candidate)
-                    for candidate in (by_camera, followed)
-                )
+                looks_camera = _colours(frames[t], by_camera, offsets)
+                change_camera = origin.difference(looks_camera)
+                unlike_camera = ANCHOR * change_camera + (1 - ANCHOR) * recent.difference(looks_camera)
+                unlike_followed = ANCHOR * change + (1 - ANCHOR) * recent.difference(looks)
                 doubtful = unlike_camera - margin <= ratio * unlike_followed
                 camera_wins = ~trusted | doubtful
                 trusted &= ~camera_wins
                 places = np.where(camera_wins[:, None], by_camera, followed)
-            change = origin.difference(frames[t], places)
+                change = np.where(camera_wins, change_camera, change)
+                looks = np.where(camera_wins[:, None, None], looks_camera, looks)
             alike = (change < self.doubt.found) | (trusted & seen & (change < lost))
             tracks.append(places)
             visibility.append(alike & inside_frame(places, width, height))
+            recent = Surroundings.of(looks, offsets)
         return np.stack(tracks)[:, : len(points)], np.stack(visibility)[:, : len(points)]
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the places around N points look like, and how much each counts: near ones of the point's own colour most.
+    """What the K places around each of N points look like, and how much each counts: near ones of its colour most.
 
-    offsets (K, 2) pixels, colours (N, K, 3) float32, weights (N, K) that sum to 1.
+    colours (N, K, 3) uint8, weights (N, K) float32 that sum to 1.
     """
 
-    offsets: np.ndarray
     colours: np.ndarray
     weights: np.ndarray
 
     @classmethod
-    def of(cls, frame: np.ndarray, points: np.ndarray) -> "Surroundings":
-        """frame: (H, W, 3) uint8; points: (N, 2). The window's side is a quarter of the frame's height."""
-        unit = _unit(frame)
-        axis = np.linspace(-8, 8, 9, dtype=np.float32) * unit
-        offsets = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
-        colours = _colours(frame, points, offsets)
-        own = colours[:, len(offsets) // 2, None]
-        near = np.exp(-np.square(offsets / (5 * unit)).sum(-1) / 2)
-        weights = near * (np.exp(-np.square((colours - own) / 40).sum(-1) / 2) + 1e-4)
-        return cls(offsets, colours, weights / weights.sum(1, keepdims=True))
+    def of(cls, colours: np.ndarray, offsets: np.ndarray) -> "Surroundings":
+        """colours: (N, K, 3) uint8, at the places `offsets` (K, 2) from each point, the middle one at the point."""
+        own = np.ascontiguousarray(np.broadcast_to(colours[:, len(offsets) // 2, None], colours.shape))
+        apart = cv2.absdiff(colours, own).astype(np.float32)
+        near = -np.square(offsets / offsets.max() * (8 / 5)).sum(-1) / 2
+        weights = np.exp(near) * (np.exp(np.einsum("nkc,nkc->nk", apart, apart) / (-2 * 40**2)) + 1e-4)
+        return cls(colours, (weights / weights.sum(1, keepdims=True)).astype(np.float32))
 
-    def difference(self, frame: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """How unlike the surroundings of `places` (N, 2) in another frame are: (N,) in 0..MOST_UNLIKE."""
-        apart = np.abs(_colours(frame, places, self.offsets) - self.colours).sum(-1)
-        return (self.weights * np.minimum(apart, MOST_UNLIKE)).sum(1)
+    def difference(self, colours: np.ndarray) -> np.ndarray:
+        """How unlike other surroundings (N, K, 3) uint8 are: (N,) in 0..MOST_UNLIKE."""
+        apart = cv2.transform(cv2.absdiff(colours, self.colours), _SUM).reshape(self.weights.shape)  # above 255: 255
+        return np.einsum("nk,nk->n", self.weights, np.minimum(apart, MOST_UNLIKE).astype(np.float32))
+
+
+def _offsets(frame: np.ndarray) -> np.ndarray:
+    """Where surroundings are compared: (81, 2) pixels from a point; the side is a quarter of the frame height."""
+    axis = np.linspace(-8, 8, 9, dtype=np.float32) * _unit(frame)
+    return np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
 
 
 def _colours(frame: np.ndarray, points: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """(N, K, 3) uint8 of a frame (H, W, 3) at places (K, 2) beside points (N, 2)."""
     places = points[:, None] + offsets
     x, y = np.ascontiguousarray(places[..., 0]), np.ascontiguousarray(places[..., 1])
-    return cv2.remap(frame, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    return cv2.remap(frame, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _shrunk(frame: np.ndarray) -> np.ndarray:
@@ -163,7 +171,7 @@ def _follow(
         guess: Where to begin looking (N, 2); None where they were.
     """
     unit = _unit(before)
-    side = 2 * round(WINDOW * unit) + 1
+    side = max(LEAST_WINDOW, 2 * round(WINDOW * unit))
     options = {"winSize": (side, side), "minEigThreshold": MIN_EIGENVALUE / unit**2, **_LUCAS_KANADE}
     start = _scaled(points, 1 / scale)
     forward, there = None, None
