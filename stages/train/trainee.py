@@ -27,6 +27,7 @@ from models.pretraining import make_pool
 from models.scenes import PRETRAIN_SEEDS, Kind
 from models.worlds import World
 from stages.params import Params
+from stages.train.start import read_start
 
 SEED_OF_CODEC, SEED_OF_SPREAD = PRETRAIN_SEEDS - 2 * 10**6, PRETRAIN_SEEDS - 10**6  # scenes not trained on
 SCENES_OF_SPREAD = 96  # that the deviation of latents is measured on
@@ -63,7 +64,7 @@ def begin(params: Params, world: World, codec_folder: Path, device: str) -> Trai
         return _fresh(params, world, codec_folder, device)
     start = Path(params.pretrain.start)
     foundation = Foundation.load(start).to(device)
-    network = MotionControlNet.from_pretrained(start / "motion_controlnet", torch_dtype=torch.float32)
+    network = read_start(start / "motion_controlnet", "pretrain.start")
     trainee = Trainee(foundation, network.to(device).eval())
     for parameter in trainee.parameters():
         parameter.requires_grad_(True)
