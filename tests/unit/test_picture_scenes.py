@@ -1,5 +1,7 @@
 """The picture world: what it shows is what its tracks, parts and masks say, and everything comes from the seed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,8 @@ from PIL import Image, ImageDraw
 
 from models.pictures.album import Album, AlbumError, write_album
 from models.pictures.objects import largest_thing, scenes_with_object
+from models.pictures.paths import camera_path, seen_box
+from models.pictures.pieces import REACH
 from models.pictures.prepare import cutout, difference_hash, ground, split_of
 from models.pictures.scenes import (
     MAX_OBJECTS,
@@ -20,7 +24,9 @@ from models.pictures.scenes import (
 from models.pictures.stills import random_stills, whole_stills
 from models.pixels import to_uint8
 from models.worlds import picture_world, procedural_world
+from stages.params import load_params
 
+ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT, FRAMES = 72, 48, 6
 KINDS = ["camera", "object", "mixed"]
 
@@ -158,6 +164,12 @@ def test_a_thing_without_a_middle_and_ground_that_is_hidden_make_no_case():
     assert largest_thing(np.ones_like(masks[:1]), 16) is None
     masks[1, 15:35, 10:40] = 1
     assert largest_thing(masks, 16) is not None
+
+
+def test_in_videos_of_the_profile_the_camera_hardly_ever_leaves_the_ground():
+    longest = load_params(ROOT / "profiles/pictures.yaml").collect.synthetic.frames[1]
+    boxes = [seen_box(camera_path(np.random.default_rng(seed), "camera", longest)) for seed in range(400)]
+    assert np.mean([(np.abs(box).max(0) > REACH).any() for box in boxes]) < 0.08
 
 
 def test_without_an_album_the_message_names_the_command(tmp_path):
