@@ -420,7 +420,7 @@ class ServeParams(Section):
 
 class FlowsParams(Section):
     gpu_slots: Count
-    wait_minutes: Count
+    wait_minutes: Positive
     notify: Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")] | None
     git_commit: bool
 

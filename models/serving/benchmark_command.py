@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from models.disk import write_whole
 from models.errors import UserError
 from models.modes import LORAS
 from models.public_benchmarks.case import PublicCase, as_strokes, at_frames, thinned_points
@@ -84,8 +85,8 @@ def run_benchmark(options: argparse.Namespace) -> None:
             entries.append(entry)
     figures = benchmark_figures(options.benchmark, entries, settings)
     text = benchmark_as_text(figures)
-    (options.output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    (options.output / "table.txt").write_text(text + "\n", encoding="utf-8")
+    write_whole(options.output / "figures.json", (json.dumps(figures, indent=2) + "\n").encode())
+    write_whole(options.output / "table.txt", f"{text}\n".encode())
     print(f"{text}\n{options.output / 'figures.json'}, {options.output / 'table.txt'}")
 
 
@@ -168,7 +169,7 @@ def _measured(
     try:
         strokes = as_strokes(motion)
         wish = Wish(motion.picture, strokes, options.mode, case.prompt, seed=options.seed, options=steps)
-        path.write_bytes(make_video(pipeline, wish).data)
+        write_whole(path, make_video(pipeline, wish).data)
     except TrajectoryError as error:
         return str(error)
     return end_point_error(read_video(path)[0], motion, follow) or NO_STEP

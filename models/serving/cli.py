@@ -20,7 +20,7 @@ import json
 import sys
 from pathlib import Path
 
-from models.disk import disk_fault
+from models.disk import disk_fault, write_whole
 from models.errors import UserError
 from models.modes import LORAS
 from models.serving import DEFAULT_MODEL
@@ -69,7 +69,7 @@ def _score(options: argparse.Namespace) -> None:
     trackers = {name: load_tracker_of_generated(name) for name in pair}
     figures = score_videos(options.videos, options.trajectories, options.mode, pair, trackers, canvas=options.canvas)
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_whole(options.output, (json.dumps(figures, indent=2) + "\n").encode())
     print(scores_as_text(figures))
 
 
@@ -92,7 +92,7 @@ def _votes(options: argparse.Namespace) -> None:
 
     figures = preferences(read_votes(options.votes))
     if options.output is not None:
-        options.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_whole(options.output, (json.dumps(figures, indent=2) + "\n").encode())
     print(preferences_as_text(figures))
 
 

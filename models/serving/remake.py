@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from models.disk import write_whole
 from models.errors import UserError
 from models.sampling.identity import file_hash
 from models.sampling.pipeline import ImageConductorPipeline
@@ -42,9 +43,9 @@ def remake(record: VideoRecord, model: str, added: Sequence[Path], output: Path)
     except (TypeError, ValueError) as error:
         raise RecordError(f"the video's record is damaged: {error}") from None
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(video)
+    write_whole(output, video)
     if record.output == GIF_OF_MP4:
-        output.write_bytes(gif_of_mp4(output))
+        write_whole(output, gif_of_mp4(output))
 
 
 def gif_of_mp4(video: Path) -> bytes:

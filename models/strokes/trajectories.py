@@ -9,6 +9,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from models.disk import write_whole
 from models.errors import UserError
 from models.geometry import Size
 from models.strokes.formats.ati import ATIFormat, TorchContent
@@ -86,7 +87,7 @@ def save_trajectories(
         lost = [*lost, f"the {drawn.frames} frames were resampled in time to {count}"]
     path.parent.mkdir(parents=True, exist_ok=True)
     for file, data in files.items():
-        file.write_bytes(data)
+        write_whole(file, data)
     return WrittenTrajectories(list(files), chosen.name, count if chosen.default_frames else None, lost)
 
 

@@ -19,7 +19,7 @@ from models.errors import UserError
 from models.serving.make_video import MadeVideo
 from models.serving.studio.drawing import Drawing
 from models.serving.studio.history import History
-from models.strokes.trajectories import parse_trajectories
+from models.strokes.trajectories import parse_trajectories, save_trajectories
 from models.video.write import encode_mp4
 from stages import collect
 from stages.data.items import temporary_file, write_atomically
@@ -73,8 +73,14 @@ def table(folder: Path) -> None:
     write_table(folder / "captions.parquet", rows, CAPTIONS)
 
 
+def strokes(folder: Path) -> None:
+    drawn = parse_trajectories({"width": 24, "height": 16, "trajectories": [[[4, 4], [12, 8]]]})
+    save_trajectories(drawn, folder / "tracks.npz", frames=2000)
+
+
 WRITERS = {
     "generated video": lambda folder: write_whole(folder / "video.mp4", NOISE),
+    "strokes in another tool's format": strokes,
     "item": lambda folder: write_atomically(folder / "item.npz", NOISE),
     "shard": sharded,
     "table": table,
