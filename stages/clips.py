@@ -12,6 +12,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +23,11 @@ from models.curation import clip, poses
 from models.curation.clip import ClipSettings, Scenes
 from models.curation.outcome import Clip, Dropped, Facts
 from models.curation.selection import Reasons, Rules, Source, class_of, select
-from models.curation.shared_footage import Shared, deciding_contents, find_shared
+from models.curation.shared_footage import Shared, deciding_contents
 from models.curation.subset import Subset, subset_of
 from models.estimators import load_estimator
 from models.video import write
+from stages.curation.comparisons import find_near_duplicates, shared_footage
 from stages.data.arrays import write_poses
 from stages.data.items import by_content, content_hash, item_id, recipe, write_atomically
 from stages.data.measures import MeasuredClip, read_measures, write_measures
@@ -103,12 +105,12 @@ def run(split: Split, params: Params) -> None:
         entry.clip_id: Source(row.video, row.content) for row in reversed(listed) for entry in found.get(row.item, [])
     }
     rules = _rules(split, params)
-    unwanted = select(made, sources, rules)
+    unwanted = select(made, sources, rules, partial(find_near_duplicates, split))
     videos.pack(made)
     posed.pack(made)
     measured.pack(items)
     given = {row.content: row.subset for row in listed if row.content}
-    pairs = [pair for pair in _shared_footage(listed, found) if given[pair.video] == given[pair.other]]
+    pairs = [pair for pair in shared_footage(split, listed, found) if given[pair.video] == given[pair.other]]
     decides = deciding_contents(given, pairs)
     subsets = {content: given[content] or _subset(decisive, params.clips) for content, decisive in decides.items()}
     write_table(shared_file(split), _table_of_shared(pairs, listed, subsets), SHARED)
@@ -222,19 +224,6 @@ def _table(
 
 def _subset(content: str, settings: ClipsParams) -> Subset:
     return subset_of(content, settings.held_out, settings.validation)
-
-
-def _shared_footage(listed: list[Any], found: dict[str, list[MeasuredClip]]) -> list[Shared]:
-    """Pairs of videos of different contents, named by their contents, that share footage.
-
-    The fingerprints are taken out of the entries: they are large, and nothing else needs them.
-    """
-    prints: dict[str, str] = {}
-    for row in listed:
-        for entry in found.get(row.item, [])[:1]:
-            prints.setdefault(row.content, entry.facts.footage or "")
-            entry.facts.footage = None
-    return find_shared({content: footage for content, footage in prints.items() if footage})
 
 
 def _table_of_shared(pairs: list[Shared], listed: list[Any], subsets: Mapping[str, Subset]) -> list[dict[str, Any]]:

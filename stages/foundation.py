@@ -8,12 +8,12 @@ import json
 import shutil
 from pathlib import Path
 
-from models.networks.foundation import SUBFOLDERS, Foundation
+from models.networks.foundation import SUBFOLDERS, Foundation, FoundationError
 from models.networks.latent_space import FILE_NAME
 from models.origins.hub import assemble_foundation
 from stages.data.items import content_hash, write_atomically
 from stages.data.paths import FOUNDATION
-from stages.params import Params
+from stages.params import Params, ParamsError
 from stages.run.command import run_stage
 
 
@@ -34,9 +34,12 @@ def copy_foundation(source: Path, output: Path) -> None:
     """Copy the parts of a foundation folder, after loading it once as a check.
 
     Raises:
-        FoundationError: `source` is not a foundation.
+        ParamsError: `source` is not a foundation.
     """
-    Foundation.load(source)
+    try:
+        Foundation.load(source)
+    except FoundationError as error:
+        raise ParamsError(f"params.yaml: foundation.source: {error}") from None
     for name in SUBFOLDERS:
         shutil.copytree(source / name, output / name, dirs_exist_ok=True)
     if (source / FILE_NAME).is_file():

@@ -5,7 +5,7 @@ sees what the ones before it left.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,17 +45,24 @@ class Source(NamedTuple):
 
 
 Reasons = dict[str, tuple[Step, str]]
+FindRepeats = Callable[[list[Candidate], float], dict[str, str]]
 
 
-def select(clips: Mapping[str, Facts], sources: Mapping[str, Source], rules: Rules) -> Reasons:
+def select(
+    clips: Mapping[str, Facts],
+    sources: Mapping[str, Source],
+    rules: Rules,
+    find_repeats: FindRepeats = near_duplicates,
+) -> Reasons:
     """Why clips are dropped: clip -> step, reason. A clip that is not named is kept.
 
     Args:
         clips: clip -> what was measured; all of a split.
         sources: The content decides between equals.
+        find_repeats: `near_duplicates`, or what gives the same.
     """
-    reasons: Reasons = {}
-    for step in (_duplicates, _quality, _camera, _motion, _balance):
+    reasons = _duplicates(clips, sources, rules, find_repeats)
+    for step in (_quality, _camera, _motion, _balance):
         left = {name: facts for name, facts in clips.items() if name not in reasons}
         reasons |= step(left, sources, rules)
     return reasons
@@ -66,7 +73,9 @@ def class_of(facts: Facts, rules: Rules) -> CameraClass:
     return camera_class(facts.pan, facts.zoom, facts.roll, rules.static_below)
 
 
-def _duplicates(clips: Mapping[str, Facts], sources: Mapping[str, Source], rules: Rules) -> Reasons:
+def _duplicates(
+    clips: Mapping[str, Facts], sources: Mapping[str, Source], rules: Rules, find_repeats: FindRepeats
+) -> Reasons:
     """Of clips that are alike, the one of the largest picture is kept."""
     if rules.near_duplicates is None:
         return {}
@@ -75,7 +84,7 @@ def _duplicates(clips: Mapping[str, Facts], sources: Mapping[str, Source], rules
         for name, facts in clips.items()
         if facts.signature
     ]
-    repeats = near_duplicates(candidates, rules.near_duplicates)
+    repeats = find_repeats(candidates, rules.near_duplicates)
     return {name: ("duplicate", f"near-duplicate of {sources[better].video}") for name, better in repeats.items()}
 
 

@@ -1,6 +1,7 @@
 """The paper's base out of its published parts, with tiny networks of the real classes in the hub's layout."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +21,8 @@ from models.sampling.settings import Settings
 from stages import foundation as stage
 from stages.data.items import content_hash
 from stages.data.paths import FOUNDATION
+from stages.foundation import copy_foundation
+from stages.params import ParamsError
 from tests.unit import tiny
 
 CHANNELS = (32, 64)
@@ -144,3 +147,10 @@ def test_the_full_size_out_of_parts_is_the_authors_network():
     assert shapes(unet, adapter) == shapes(official.unet)
     assert shapes(sparsectrl) == shapes(official.image_controlnet)
     assert sum(value.numel() for value in unet.parameters()) == 859_520_964
+
+
+@pytest.mark.parametrize("folder", ["nothing", "no/folder"])
+def test_a_foundation_that_is_no_folder_is_named_and_not_looked_for_on_the_hub(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.file_download.hf_hub_download", lambda *given, **more: pytest.fail("asked"))
+    with pytest.raises(ParamsError, match=rf"^params.yaml: foundation.source: {folder}: no unet, .*; expected unet, "):
+        copy_foundation(Path(folder), tmp_path)

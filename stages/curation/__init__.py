@@ -1,0 +1,1 @@
+"""Parts of the stage `clips` that need the whole split."""
