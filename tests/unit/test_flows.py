@@ -1,10 +1,13 @@
 """The flows over a stand-in pipeline: what runs, what is tried again, what is stopped."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +18,12 @@ import yaml
 from filelock import FileLock
 from PIL import Image
 from prefect import flow
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import StateType
+from prefect.flow_engine import run_flow
 from prefect.states import Completed, Failed, Running, Scheduled
 from prefect.testing.utilities import prefect_test_harness
 
@@ -279,16 +284,81 @@ def test_a_changed_source_starts_recurate_once(recorded, monkeypatch, tmp_path):
 def test_automations_crash_dead_runs_and_report_failures():
     with pytest.raises(notices.NoticeError, match="no block slack-webhook/ops"):
         notices.create_automations("slack-webhook/ops")
-    Webhook(url="http://127.0.0.1:9/").save("ops")
-
     notices.create_automations(None)
-    notices.create_automations("webhook/ops")
+    notices.create_automations(None)
 
     with get_client(sync_client=True) as client:
         [zombies] = client.read_automations_by_name(notices.ZOMBIES)
-        [failures] = client.read_automations_by_name(notices.FAILURES)
+        assert not client.read_automations_by_name(notices.FAILURES)
     assert zombies.actions[0].state == StateType.CRASHED
-    assert "flow_run.state.message" in failures.actions[0].payload
+
+
+@pytest.mark.parametrize("kind", ["webhook", "custom-webhook"])
+def test_a_notice_of_a_failed_run_arrives_and_the_secret_of_its_address_is_nowhere_else(inbox, capfd, kind):
+    address, received = inbox
+    if kind == "webhook":
+        block = Webhook(url=f"{address}/SECRET")
+    else:
+        block = CustomWebhookNotificationBlock(
+            name="told",
+            url=address + "/{{token}}",
+            json_data={"text": "{{subject}}\n{{body}}"},
+            secrets={"token": "SECRET"},
+        )
+    block.save("told")
+    notices.create_automations(f"{kind}/told")
+    said = dvc.failure("clips", ["Running stage 'clips':", "the reason"], "dvc repro clips ended with exit code 255")
+
+    @flow
+    def nightly():
+        return Failed(message=said)
+
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(client.create_flow(nightly), name=kind)
+        run = client.create_flow_run_from_deployment(deployment)
+        run_flow(nightly, flow_run=run, return_type="state")
+        [automation] = client.read_automations_by_name(notices.FAILURES)
+        wait_for(lambda: "action.executed" in events(client, resource={"id": [f"prefect.automation.{automation.id}"]}))
+        told = events(client)
+    notices.create_automations(None)
+
+    [(path, text)] = received
+    assert path == "/SECRET"
+    assert (text if kind == "webhook" else json.loads(text)["text"]).endswith(
+        f"nightly, run {run.name}: Failed\n"
+        "stage:  clips\n"
+        "cause:  the reason\n"
+        "remedy: mend the cause, then run the flow again or `dvc repro clips`; finished items are kept\n"
+        "last lines (dvc repro clips ended with exit code 255):\n"
+        "  Running stage 'clips':\n"
+        "  the reason"
+    )
+    assert "SECRET" not in told + "".join(capfd.readouterr())
+
+
+@pytest.fixture
+def inbox():
+    """The address of a web server, and what was sent to it: paths with texts."""
+    received = []
+
+    class Inbox(BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append((self.path, self.rfile.read(int(self.headers["Content-Length"])).decode()))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Inbox) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{web.server_port}", received
+        web.shutdown()
+
+
+def events(client, **which) -> str:
+    """The latest events that the server keeps, as JSON."""
+    return client.request("POST", "/events/filter", json={"filter": which, "limit": 50}).text
 
 
 def test_runs_of_a_dead_worker_are_crashed(tmp_path):
