@@ -14,6 +14,8 @@ by_diffusers     the pipeline as diffusers calls it
 identity         which model a pipeline is: hashes, version
 adapters         switching the motion ControlNet between its LoRAs
 personalisation  community checkpoints and LoRAs on the base
+lora_files       files of community LoRAs, read and checked
+lycoris          the update of a layer in LoHa and LoKr files
 """
 
 from models.torchvision_ops import prepare_torchvision

@@ -70,18 +70,19 @@ def load_checkpoint(path: Path, unet: MotionUNet, text_encoder: CLIPTextModel | 
 
 
 def load_community_lora(path: Path, name: str, unet: MotionUNet, text_encoder: CLIPTextModel | None) -> None:
-    """Add a LoRA with the keys of kohya's scripts or of diffusers. It is active only inside `personal_loras`.
+    """Add a LoRA, LoHa or LoKr with the keys of kohya's scripts or of diffusers.
 
+    It is active only inside `personal_loras`.
     Afterwards the matrices of every layer are compared with those of the file. A file that is refused leaves the
     networks as they were. Layers of the file that this model does not have are named in a warning.
 
     Raises:
-        PersonalisationError: the file is missing, no plain LoRA, or does not fit this model; or the name is taken.
+        PersonalisationError: the file is missing, of another kind, or does not fit this model; or the name is taken.
     """
     networks = [network for network in (unet, text_encoder) if network is not None]
     if any(name in getattr(network, "peft_config", {}) for network in networks):
         raise PersonalisationError(f"{path}: a LoRA named {name} is loaded already; give another name, NAME:FILE")
-    plain = read_plain_lora(path)
+    plain = read_plain_lora(path, _shapes(unet, text_encoder))
     bare = [network for network in networks if not lora_layers(network)]
     try:
         state, _ = StableDiffusionLoraLoaderMixin.lora_state_dict(dict(plain), unet_config=unet.config)
@@ -141,6 +142,22 @@ def personal_loras(
             layers = lora_layers(network)
             stack.enter_context(swapped(layers, fused_weights(layers, weights)))
         yield
+
+
+def _shapes(unet: MotionUNet, text_encoder: CLIPTextModel | None) -> dict[str, torch.Size]:
+    """Shapes of the layers' weights, by the names of the layers in files of kohya's and of diffusers' layout."""
+    text = {} if text_encoder is None else _weights(text_encoder)
+    named = {("unet", "lora_unet", key): value for key, value in _weights(unet).items()}
+    named |= {
+        ("text_encoder", "lora_te", f"text_model.{key.removeprefix('text_model.')}"): value
+        for key, value in text.items()
+    }
+    shapes = {}
+    for (theirs, kohyas, key), value in named.items():
+        layer, is_weight, _ = key.rpartition(".weight")
+        if is_weight:
+            shapes[f"{theirs}.{layer}"] = shapes[f"{kohyas}_{layer.replace('.', '_')}"] = value.shape
+    return shapes
 
 
 def _named_text_layers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
