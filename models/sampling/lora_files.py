@@ -31,8 +31,8 @@ PAIRS = (  # endings of the first and the second matrix of a layer
     (".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),
 )
 OTHER_KINDS = {  # part of a key: what the file is instead
-    "dora_scale": "DoRA",
-    "lora_magnitude_vector": "DoRA",
+    "dora_scale": "DoRA, whose effect depends on the weights of the base",
+    "lora_magnitude_vector": "DoRA, whose effect depends on the weights of the base",
     "lora_mid": "a Tucker LoCon",
     "oft_": "OFT",
     "boft_": "BOFT",
