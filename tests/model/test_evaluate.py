@@ -166,8 +166,8 @@ def test_trackers_agree_unless_both_are_sure_of_opposite_orders():
 
 def test_the_page_shows_every_figure_and_picture(tmp_path):
     cases = [textured_case(number=n, picture=f"p{n}") for n in range(2)]
-    shown = Shown(dict.fromkeys(("cam_mc", "obj_mc", "scenes", "many_strokes"), cases))
-    plan = {"cam_mc": NAMES[:4], "obj_mc": NAMES, "scenes": ["camera_lora"], "many_strokes": NAMES[4:]}
+    shown = Shown(dict.fromkeys(("cam_mc", "obj_mc", "scenes", "both", "many_strokes"), cases))
+    plan = {"cam_mc": NAMES[:4], "obj_mc": NAMES, "scenes": ["camera_lora"], "both": ["both"], "many_strokes": NAMES[4:]}
     results: dict = {}
     for key, names in plan.items():
         results[key] = {name: [measure(c, textured(), TRACKERS, camera=False) for c in cases[:1]] for name in names}
@@ -189,7 +189,8 @@ def test_the_page_shows_every_figure_and_picture(tmp_path):
         "trackers": {"first": "lucas_kanade", "second": "template", "cam_mc": ranks, "obj_mc": ranks | {"agree": True}},
         "leakage": {"object_mode_background": share, "camera_strokes_object_alone": share},
         "guidance": {"lucas_kanade": guidance, "template": guidance},
-        "fidelity": {"camera_lora": looks, "codec": looks, "real": looks},
+        "both": {"object": entry, "object_alone": entry, "into_object": share},
+        "fidelity": {"camera_lora": looks, "object_lora": looks, "codec": looks, "real": looks},
         "distances": {"frechet_codec": distance, "fid": distance | {"variant": "V", "sha256": "cafe"}},
         "profile": "pocket",
         "seed": 0,
@@ -205,7 +206,7 @@ def test_the_page_shows_every_figure_and_picture(tmp_path):
     assert "33.49" in html and "quoted" in html.lower()
     assert "http" not in html.replace("https://arxiv.org", "")
     files = [figure.file for section in sections for figure in section.figures]
-    assert len(files) == 2 + 4 and all(f'src="{file}"' in html for file in files)
+    assert len(files) == 2 + 5 and all(f'src="{file}"' in html for file in files)
     with Image.open(tmp_path / "obj_mc-0-left.gif") as gif:
         assert gif.n_frames == 6 and gif.width == 3 * (2 * 96 + 4)
     assert "background 6.0 px, 100 % of the stroke" not in html  # at 384x256-equivalent: 24 px
@@ -213,5 +214,5 @@ def test_the_page_shows_every_figure_and_picture(tmp_path):
 
 
 def test_a_missing_figure_is_an_error_and_no_gap(tmp_path):
-    with pytest.raises(Exception, match="profile"):
+    with pytest.raises(Exception, match="trackers"):
         write_evaluation_report(tmp_path / "index.html", {"seed": 0}, [])
