@@ -196,6 +196,12 @@ class TracksParams(Section):
     hide_drifted: Positive | None
     limits: TrackLimitsParams
 
+    @model_validator(mode="after")
+    def _drift_is_measured_both_ways(self) -> Self:
+        if self.hide_drifted is not None and not self.round_trip:
+            raise ValueError("hide_drifted needs round_trip: true")
+        return self
+
     def options(self) -> dict[str, Any]:
         """What the estimator's `load` is given."""
         return self.cotracker.model_dump() if self.estimator == "cotracker" else {}

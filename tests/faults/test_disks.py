@@ -105,6 +105,7 @@ def test_a_full_disk_ends_in_one_line_without_a_temporary_file_and_the_next_try_
     assert "larger than is allowed" in said or "not be written whole" in said
     assert "run the same command again" in said
     assert not [path for path in Path().rglob("*") if ".tmp" in path.name or path.name.startswith(".2")]
+    assert not [*Path().glob("*.mp4"), *Path().glob("*.npz")]
     WRITERS[name](Path())
 
 

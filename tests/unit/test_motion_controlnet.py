@@ -41,7 +41,7 @@ def test_a_start_that_was_made_otherwise_is_refused(foundation, key, value):
 
 
 def test_a_start_that_is_not_there_is_named_and_not_looked_for_on_the_hub(foundation, tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.file_download.hf_hub_download", lambda *given, **more: pytest.fail("asked"))
+    monkeypatch.setattr("diffusers.configuration_utils.hf_hub_download", lambda *given, **more: pytest.fail("asked"))
     for folder in (tmp_path / "nothing", "no/folder"):
         with pytest.raises(ParamsError, match=rf"motion_controlnet.start: {folder}: no motion ControlNet"):
             first_weights(settings(start=str(folder)), foundation)

@@ -25,11 +25,18 @@ def test_an_experiment_of_dvc_changes_what_it_says_and_nothing_else(tmp_path):
     assert load_params(path).clips.crop_bars is True
 
 
-def test_a_limit_of_text_needs_who_finds_it(tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["clips.quality.max_text=0.01"], "quality.max_text needs text: rapidocr"),
+        (["tracks.hide_drifted=0.03", "tracks.round_trip=false"], "hide_drifted needs round_trip: true"),
+    ],
+)
+def test_a_limit_needs_what_measures_it(tmp_path, changes, message):
     path = tmp_path / "params.yaml"
     shutil.copyfile(ROOT / "params.yaml", path)
-    apply_overrides(path, ["clips.quality.max_text=0.01"])
-    with pytest.raises(ParamsError, match="quality.max_text needs text: rapidocr"):
+    apply_overrides(path, changes)
+    with pytest.raises(ParamsError, match=message):
         load_params(path)
 
 
